@@ -1,0 +1,1 @@
+//! The Graphviz form of a graph.

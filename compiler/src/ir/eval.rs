@@ -1,0 +1,1 @@
+//! Runs a graph with naive loops: the oracle.

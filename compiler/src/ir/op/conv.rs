@@ -1,0 +1,76 @@
+//! Dense convolution: `y[o] = act(bias[o] + sum x[ky, kx, c] * w[ky, kx, c, o] (+ residual[o]))`.
+
+use super::{Activation, ShapeError, shape_err};
+use crate::ir::shape::window_out;
+use crate::ir::{ConstId, Padding, Shape};
+
+/// Attributes of [`crate::ir::Op::Conv`]. A front end makes it bare (no padding, no activation, nothing fused).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conv {
+    /// Input channels.
+    pub in_c: usize,
+    /// Output channels.
+    pub out_c: usize,
+    /// Window rows and columns.
+    pub kernel: [usize; 2],
+    /// Vertical and horizontal step.
+    pub stride: [usize; 2],
+    /// Fused padding.
+    pub pad: Padding,
+    /// What the padding holds, one element an input channel; zero where absent.
+    pub pad_value: Option<ConstId>,
+    /// `[kernel_h][kernel_w][in_c][out_c]`
+    pub weight: ConstId,
+    /// `[out_c]`
+    pub bias: Option<ConstId>,
+    /// Fused activation, applied last.
+    pub act: Activation,
+    /// A second input `[1, 1, 1, in_c]` multiplies the input channels first (fused squeeze-and-excite). Pointwise only.
+    pub scaled: bool,
+    /// The last input, of the output's shape, is added before the activation. Not together with `pool`.
+    pub residual: bool,
+    /// The mean over the output's rows and columns is the result (fused global pooling). Pointwise only.
+    pub pool: bool,
+}
+
+impl Conv {
+    /// 1x1 at stride 1 without padding: a matrix product over pixels.
+    #[must_use]
+    pub fn is_pointwise(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.pad.is_zero()
+    }
+
+    /// Rows and columns of the output before a fused pool.
+    pub(super) fn window(&self, x: Shape) -> Option<(usize, usize)> {
+        Some((
+            window_out(x.h, self.pad.top, self.pad.bottom, self.kernel[0], self.stride[0])?,
+            window_out(x.w, self.pad.left, self.pad.right, self.kernel[1], self.stride[1])?,
+        ))
+    }
+
+    pub(super) fn infer(&self, inputs: &[Shape]) -> Result<Shape, ShapeError> {
+        let x = inputs[0];
+        if x.c != self.in_c {
+            return shape_err!("a convolution of {} channels cannot take {x}", self.in_c);
+        }
+        let Some((h, w)) = self.window(x) else {
+            return shape_err!("a {}x{} window does not fit into {x}", self.kernel[0], self.kernel[1]);
+        };
+        if (self.scaled || self.pool) && !self.is_pointwise() {
+            return shape_err!("only a pointwise convolution can carry a fused scale or pool");
+        }
+        if self.scaled && inputs[1] != Shape::hwc(1, 1, self.in_c) {
+            return shape_err!("the fused scale is {}, not 1x1x1x{}", inputs[1], self.in_c);
+        }
+        let out = Shape { n: x.n, h, w, c: self.out_c };
+        if self.residual && (self.pool || inputs[inputs.len() - 1] != out) {
+            return shape_err!("the fused residual is {}, the output {out}", inputs[inputs.len() - 1]);
+        }
+        Ok(if self.pool { Shape { h: 1, w: 1, ..out } } else { out })
+    }
+
+    pub(super) fn macs(&self, x: Shape) -> u64 {
+        let (h, w) = self.window(x).unwrap_or((0, 0));
+        (h * w * self.out_c) as u64 * (self.kernel[0] * self.kernel[1] * self.in_c) as u64
+    }
+}

@@ -1,0 +1,16 @@
+//! The mnc compiler: spec -> graph -> passes -> plan -> code.
+//!
+//! ```text
+//! spec.toml | mobilenet_net!{..}     front/   parse, check, lower; all mistakes collected
+//!    -> Graph                        ir/      what is computed; eval() is the oracle
+//!    -> passes                       pass/    one const value each, in one PIPELINE; verified after each
+//!    -> Plan                         plan/    how: kernels, packed weights, buffers, offsets, proof
+//!    -> Rust | CLIF | native         back/    read only the plan
+//! ```
+
+pub mod back;
+pub mod diag;
+pub mod front;
+pub mod ir;
+pub mod pass;
+pub mod plan;

@@ -1,0 +1,314 @@
+//! The plan: HOW a graph is computed. Every number that a back end needs is decided here; back ends read only [`Plan`].
+//!
+//! Made by [`build`]: `select` (op to kernel, weights packed by `pack`), `schedule` (order with the least peak), `stages`
+//! (chains streamed over row strips; one kernel a stage so far), `memory` (offsets), then checked by `certify`, which shares no
+//! code with the planner.
+//!
+//! Invariants, checked by `certify`: buffers that live at the same time do not overlap; every offset is a multiple of
+//! [`ALIGN`]; every read is of something written before; nothing reaches beyond the arena or the weight blob.
+
+use crate::front::Preprocess;
+use crate::ir::{DType, Shape};
+use mnc_runtime::params;
+
+/// Alignment of buffers and weights in bytes: a cache line, and the widest vector.
+pub const ALIGN: usize = 64;
+
+/// A whole compiled net.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// A Rust and C identifier.
+    pub name: String,
+    /// The caller's input.
+    pub input: Tensor,
+    /// The caller's output.
+    pub output: Tensor,
+    /// How a picture becomes the input.
+    pub preprocess: Preprocess,
+    /// Class names; may be empty.
+    pub labels: Vec<String>,
+    /// In order of execution.
+    pub stages: Vec<Stage>,
+    /// The arena.
+    pub memory: Memory,
+    /// All constants as kernels read them.
+    pub weights: Weights,
+    /// Multiply-adds of one inference as executed.
+    pub macs: u64,
+    /// Parameters of the network as specified (before batch norm is folded).
+    pub params: u64,
+}
+
+/// Shape and element type of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tensor {
+    /// NHWC; `n` is the batch.
+    pub shape: Shape,
+    /// Element type.
+    pub dtype: DType,
+}
+
+impl Tensor {
+    /// Size in bytes.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        self.shape.elements() * self.dtype.bytes()
+    }
+}
+
+/// A chain of kernels streamed over strips of output rows, each handing its strip to the next through a ring of rows.
+/// A stage of one kernel has no rings and one strip of all rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    /// Name of its last step.
+    pub name: String,
+    /// In order; step `i + 1` reads what step `i` writes.
+    pub steps: Vec<Step>,
+    /// Output rows of the last step computed at a time.
+    pub strip_rows: usize,
+}
+
+/// One kernel call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The graph node it came from.
+    pub name: String,
+    /// What is called.
+    pub kernel: Kernel,
+    /// The tensor it reads.
+    pub input: Place,
+    /// Shape of the input.
+    pub input_shape: Shape,
+    /// Where the result goes.
+    pub output: Place,
+    /// Shape of the result.
+    pub output_shape: Shape,
+    /// Multiply-adds.
+    pub macs: u64,
+}
+
+/// Where a tensor stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The caller's input slice (read only).
+    Input,
+    /// The caller's output slice.
+    Output,
+    /// A buffer of the arena.
+    Arena(BufferId),
+}
+
+/// Index into [`Memory::buffers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub usize);
+
+/// Index into [`Weights::entries`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WeightId(pub usize);
+
+/// Where a fused residual comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Residual {
+    /// There is none.
+    None,
+    /// The output place already holds it; the kernel accumulates on top.
+    InPlace,
+    /// It stands elsewhere.
+    From(Place),
+}
+
+/// A kernel with its parameters and operands besides input and output.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kernel {
+    /// Dense convolution.
+    Conv {
+        /// Sizes.
+        params: params::Conv,
+        /// Packed by `mnc_runtime::pack::panels`.
+        weight: WeightId,
+        /// Padded to whole panels; all zeros where the layer has none.
+        bias: WeightId,
+        /// Padding content, `in_c` elements; zero where absent.
+        pad_value: Option<WeightId>,
+        /// Added before the activation.
+        residual: Residual,
+    },
+    /// Depthwise convolution.
+    Depthwise {
+        /// Sizes.
+        params: params::Depthwise,
+        /// Packed by `mnc_runtime::pack::depthwise`.
+        weight: WeightId,
+        /// Padded to whole vectors.
+        bias: WeightId,
+        /// Padding content, `in_c` elements.
+        pad_value: Option<WeightId>,
+    },
+    /// 1x1 convolution or dense layer.
+    Pointwise {
+        /// Sizes.
+        params: params::Pointwise,
+        /// Packed by `mnc_runtime::pack::panels`.
+        weight: WeightId,
+        /// Padded to whole panels.
+        bias: WeightId,
+        /// `in_c` factors for the input channels (squeeze-and-excite).
+        scale: Option<Place>,
+        /// Added before the activation.
+        residual: Residual,
+    },
+    /// Windows of max or mean.
+    Pool(params::Pool),
+    /// Mean over `h * w` pixels of `c` channels.
+    GlobalPool {
+        /// Pixels.
+        pixels: usize,
+        /// Channels.
+        c: usize,
+    },
+    /// `act(input + other)`; where `output == input` it is done in place.
+    Add {
+        /// The second addend.
+        other: Place,
+        /// Elements.
+        len: usize,
+        /// Applied to the sum.
+        act: params::Activation,
+    },
+    /// `act(input * scale[c])`; where `output == input` it is done in place.
+    Scale {
+        /// `c` factors.
+        scale: Place,
+        /// Pixels.
+        pixels: usize,
+        /// Channels.
+        c: usize,
+        /// Applied to the product.
+        act: params::Activation,
+    },
+    /// An activation alone; where `output == input` it is done in place.
+    Act {
+        /// Elements.
+        len: usize,
+        /// Which.
+        act: params::Activation,
+    },
+    /// Softmax over `c` elements; where `output == input` it is done in place.
+    Softmax {
+        /// Elements.
+        c: usize,
+    },
+    /// `y[c] = x[order[c]] * scale[c] + shift[c]`
+    Normalize {
+        /// Pixels.
+        pixels: usize,
+        /// Input channel of each output channel.
+        order: Vec<usize>,
+        /// `c` factors.
+        scale: WeightId,
+        /// `c` addends.
+        shift: WeightId,
+    },
+    /// Rows and columns around the input.
+    Pad {
+        /// Rows above.
+        top: usize,
+        /// Columns left.
+        left: usize,
+        /// Content, one element a channel; zero where absent.
+        value: Option<WeightId>,
+    },
+    /// The input as it is (a net that computes nothing at its output).
+    Copy {
+        /// Elements.
+        len: usize,
+    },
+    /// A constant written to the output place.
+    Constant {
+        /// Its elements.
+        value: WeightId,
+        /// How many.
+        len: usize,
+    },
+}
+
+/// The arena: every intermediate tensor, placed once for all time. Input and output belong to the caller and are not in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Memory {
+    /// Every buffer.
+    pub buffers: Vec<Buffer>,
+    /// Size of the arena in bytes.
+    pub arena_bytes: usize,
+    /// The most bytes alive at one step: no layer-by-layer plan can use less.
+    pub lower_bound_bytes: usize,
+    /// How the planner knows that it is done.
+    pub proof: Proof,
+}
+
+/// A range of the arena and its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buffer {
+    /// The graph node whose output it first held.
+    pub name: String,
+    /// Size, rounded up to [`ALIGN`].
+    pub bytes: usize,
+    /// From the start of the arena.
+    pub offset: usize,
+    /// First step that writes it (counted over all stages).
+    pub first: usize,
+    /// Last step that reads or writes it.
+    pub last: usize,
+}
+
+/// What is known of the arena's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// It equals the lower bound.
+    MeetsBound,
+    /// The exact search went through every placement: nothing smaller exists for this order.
+    Exhausted,
+    /// The search stopped at its limit; the gap to the bound is what `Memory` shows.
+    Stopped,
+}
+
+/// The packed weight blob: little-endian f32, every entry at a multiple of [`ALIGN`] bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Weights {
+    /// All elements with padding between entries zero.
+    pub data: Vec<f32>,
+    /// In the order of the steps that read them.
+    pub entries: Vec<Entry>,
+}
+
+/// One constant of the blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// `block3.expand.weight`
+    pub name: String,
+    /// In elements from the start of the blob.
+    pub offset: usize,
+    /// In elements.
+    pub len: usize,
+}
+
+impl Weights {
+    /// The elements of one entry.
+    #[must_use]
+    pub fn get(&self, id: WeightId) -> &[f32] {
+        let e = &self.entries[id.0];
+        &self.data[e.offset..e.offset + e.len]
+    }
+
+    /// Size of the blob in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.data.len() * 4
+    }
+}
+
+impl Plan {
+    /// All steps in order of execution; the position is the time that [`Buffer::first`] and `last` count.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.stages.iter().flat_map(|s| &s.steps)
+    }
+}

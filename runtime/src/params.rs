@@ -1,0 +1,143 @@
+//! Shapes and options of every kernel: the vocabulary that plan, back ends and kernels share.
+//!
+//! Plain numbers, no pointers. All sizes are in elements, all tensors are NHWC with batch 1, so an element `(y, x, c)` of an
+//! `h x w x c_n` tensor stands at `(y * w + x) * c_n + c`. `y` runs first over rows so that a kernel can be asked for a band of
+//! output rows: that is how stages stream and how threads share a layer.
+
+/// The activation function at the end of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Activation {
+    /// `x`
+    #[default]
+    None,
+    /// `max(x, 0)`
+    Relu,
+    /// `min(max(x, 0), 6)` (MobileNets, arXiv 1704.04861, as implemented)
+    Relu6,
+    /// `x * relu6(x + 3) / 6` (MobileNetV3, arXiv 1905.02244, section 5.2)
+    HSwish,
+    /// `relu6(x + 3) / 6`
+    HSigmoid,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+}
+
+/// A dense convolution `[in_h, in_w, in_c] -> [out_h, out_w, out_c]` whose weights are packed by [`crate::pack::panels`] with
+/// `k = kernel_h * kernel_w * in_c` rows ordered `(ky, kx, c)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Conv {
+    /// Input rows.
+    pub in_h: usize,
+    /// Input columns.
+    pub in_w: usize,
+    /// Input channels.
+    pub in_c: usize,
+    /// Output rows.
+    pub out_h: usize,
+    /// Output columns.
+    pub out_w: usize,
+    /// Output channels.
+    pub out_c: usize,
+    /// Window rows.
+    pub kernel_h: usize,
+    /// Window columns.
+    pub kernel_w: usize,
+    /// Vertical step between windows.
+    pub stride_h: usize,
+    /// Horizontal step between windows.
+    pub stride_w: usize,
+    /// Padding rows above the input; those below follow from `out_h`.
+    pub pad_top: usize,
+    /// Padding columns left of the input; those on the right follow from `out_w`.
+    pub pad_left: usize,
+    /// Applied to every output after bias and residual.
+    pub act: Activation,
+}
+
+/// A depthwise convolution: `out_c = in_c * multiplier`, output channel `o` reads input channel `o / multiplier`
+/// (the order of PyTorch's grouped and Keras' depthwise convolution). Weights packed by [`crate::pack::depthwise`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Depthwise {
+    /// Input rows.
+    pub in_h: usize,
+    /// Input columns.
+    pub in_w: usize,
+    /// Input channels.
+    pub in_c: usize,
+    /// Outputs per input channel.
+    pub multiplier: usize,
+    /// Output rows.
+    pub out_h: usize,
+    /// Output columns.
+    pub out_w: usize,
+    /// Window rows.
+    pub kernel_h: usize,
+    /// Window columns.
+    pub kernel_w: usize,
+    /// Vertical step between windows.
+    pub stride_h: usize,
+    /// Horizontal step between windows.
+    pub stride_w: usize,
+    /// Padding rows above the input.
+    pub pad_top: usize,
+    /// Padding columns left of the input.
+    pub pad_left: usize,
+    /// Applied to every output after the bias.
+    pub act: Activation,
+}
+
+/// A 1x1 convolution at stride 1, or a dense layer: `[pixels, in_c] x [in_c, out_c]`. Weights packed by
+/// [`crate::pack::panels`] with `k = in_c`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pointwise {
+    /// Output rows (1 for a dense layer).
+    pub h: usize,
+    /// Output columns (1 for a dense layer).
+    pub w: usize,
+    /// Input channels.
+    pub in_c: usize,
+    /// Output channels.
+    pub out_c: usize,
+    /// Applied to every output after bias and residual.
+    pub act: Activation,
+    /// The mean over all pixels is written instead of the pixels: the output is `[1, 1, out_c]` (fused global average pooling).
+    pub pool: bool,
+}
+
+/// What a pooling window computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PoolKind {
+    /// The largest element; padding never wins.
+    Max,
+    /// The mean of the elements inside the input (padding is not counted).
+    Average,
+}
+
+/// A pooling layer; channels are independent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pool {
+    /// What a window computes.
+    pub kind: PoolKind,
+    /// Input rows.
+    pub in_h: usize,
+    /// Input columns.
+    pub in_w: usize,
+    /// Channels.
+    pub c: usize,
+    /// Output rows.
+    pub out_h: usize,
+    /// Output columns.
+    pub out_w: usize,
+    /// Window rows.
+    pub kernel_h: usize,
+    /// Window columns.
+    pub kernel_w: usize,
+    /// Vertical step between windows.
+    pub stride_h: usize,
+    /// Horizontal step between windows.
+    pub stride_w: usize,
+    /// Padding rows above the input.
+    pub pad_top: usize,
+    /// Padding columns left of the input.
+    pub pad_left: usize,
+}
