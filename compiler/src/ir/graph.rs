@@ -197,6 +197,12 @@ impl Graph {
         }
     }
 
+    /// All nodes in creation order.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.graph.node_indices().map(NodeId).collect()
+    }
+
     /// All nodes, producers before consumers; among the ready ones the oldest first, so the order is deterministic.
     /// Nodes on a cycle are left out (`verify` reports them).
     #[must_use]

@@ -113,9 +113,13 @@ impl Padding {
     }
 }
 
-/// Output size of a window op along one axis, `floor((i + pad - k) / s) + 1`, or `None` where the window does not fit once.
+/// Output size of a window op along one axis, `floor((i + pad - k) / s) + 1`, or `None` where the window does not fit once
+/// or window or step is zero.
 #[must_use]
 pub fn window_out(input: usize, pad_before: usize, pad_after: usize, kernel: usize, stride: usize) -> Option<usize> {
+    if kernel == 0 || stride == 0 {
+        return None;
+    }
     let padded = input.checked_add(pad_before)?.checked_add(pad_after)?;
     Some(padded.checked_sub(kernel)? / stride + 1)
 }
