@@ -116,15 +116,16 @@ fn conv(c: &Conv, consts: &Consts, shapes: &[Shape], out: Shape, x: &[&[f32]], y
         pad_left: c.pad.left,
         act: c.act,
     };
+    let weight = c.dense_weight(consts);
     let bias = c.bias.map(|b| consts.get(b));
     let value = c.pad_value.map(|v| consts.get(v));
     let residual = c.residual.then(|| x[x.len() - 1]);
     if c.pool {
         let mut all = vec![0.0; h * w * c.out_c];
-        reference::conv(&p, input, consts.get(c.weight), bias, value, residual, &mut all);
+        reference::conv(&p, input, &weight, bias, value, residual, &mut all);
         reference::global_pool(h * w, c.out_c, &all, y);
     } else {
-        reference::conv(&p, input, consts.get(c.weight), bias, value, residual, y);
+        reference::conv(&p, input, &weight, bias, value, residual, y);
     }
 }
 
@@ -183,6 +184,7 @@ mod tests {
             out_c: 1,
             kernel: [1, 1],
             stride: [1, 1],
+            groups: 1,
             pad: Padding::ZERO,
             pad_value: None,
             weight,

@@ -190,6 +190,7 @@ mod tests {
             out_c: 2,
             kernel: [3, 3],
             stride: [1, 1],
+            groups: 1,
             pad: Padding::ZERO,
             pad_value: None,
             weight,

@@ -187,7 +187,7 @@ impl Op {
             Op::Normalize(n) => vec![(n.scale, c), (n.shift, c)],
             Op::Pad(p) => p.value.iter().map(|&v| (v, c)).collect(),
             Op::Conv(o) => {
-                let mut all = vec![(o.weight, o.kernel[0] * o.kernel[1] * o.in_c * o.out_c)];
+                let mut all = vec![(o.weight, o.kernel[0] * o.kernel[1] * (o.in_c / o.groups) * o.out_c)];
                 all.extend(o.bias.map(|b| (b, o.out_c)));
                 all.extend(o.pad_value.map(|v| (v, o.in_c)));
                 all
