@@ -9,6 +9,7 @@
 //! node of the graph; no op carries a fused part that its kernel family does not know (see [`op`]).
 //!
 //! * [`eval`] runs a graph with naive loops: the oracle for every pass and back end.
+//! * [`random`] makes weights where there is no checkpoint.
 //! * [`print`] and [`dot`] are the text and Graphviz forms.
 //! * To add an op, see [`op`].
 
@@ -18,6 +19,7 @@ pub mod eval;
 pub mod graph;
 pub mod op;
 pub mod print;
+pub mod random;
 pub mod shape;
 pub mod verify;
 

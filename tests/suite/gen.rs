@@ -1,0 +1,553 @@
+//! Random valid nets and inputs, for the tests of passes, plan and back ends.
+//!
+//! A net is built from a [`Recipe`], a list of blocks with small numbers in them; [`recipe`] is the proptest strategy, so a
+//! failing case shrinks to few blocks. A block that does not fit where it lands (a window larger than its input) is left out.
+//! Every op occurs; sizes are odd and even, channels rarely multiples of a vector; weights keep values near one. One input, one
+//! output, nothing fused: what a front end makes.
+//!
+//! ```text
+//! proptest! { fn f(recipe in gen::recipe()) { let case = recipe.build(); … case.graph … case.input … } }
+//! for seed in 0..200 { let case = gen::seeded(seed); … }
+//! ```
+
+use mnc_compiler::ir::op::{Activation, BatchNorm, Conv, Dense, Depthwise, Normalize, Op, Pad, Pool, PoolKind};
+use mnc_compiler::ir::random::Random;
+use mnc_compiler::ir::{Graph, NodeId, Padding, Shape};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+/// A net and an input for it.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// One input, one output.
+    pub graph: Graph,
+    /// Elements of the input: `-2..2`, or whole pixel values `0..=255` where the net normalises.
+    pub input: Vec<f32>,
+}
+
+/// Padding of a window op.
+#[derive(Debug, Clone, Copy)]
+pub enum Around {
+    /// None.
+    Nothing,
+    /// `kernel / 2` on every side.
+    Torch,
+    /// TensorFlow's, asymmetric on even sizes.
+    Same,
+    /// Top, left, bottom, right as given, less than the window.
+    Sides([usize; 4]),
+}
+
+/// Kernel, stride, padding.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// Rows and columns.
+    pub kernel: [usize; 2],
+    /// Rows and columns.
+    pub stride: [usize; 2],
+    /// Around the input.
+    pub around: Around,
+}
+
+/// What follows a convolution.
+#[derive(Debug, Clone, Copy)]
+pub struct Tail {
+    /// The convolution has a bias.
+    pub bias: bool,
+    /// Batch norm.
+    pub bn: bool,
+    /// An activation node; [`Activation::None`] makes one too where `identity` says so.
+    pub act: Activation,
+    /// Keeps an activation node of no effect.
+    pub identity: bool,
+}
+
+/// One block.
+#[derive(Debug, Clone)]
+pub enum Block {
+    /// Convolution of any window.
+    Conv { window: Window, out: usize, tail: Tail },
+    /// Depthwise convolution.
+    Depthwise { window: Window, multiplier: usize, tail: Tail },
+    /// Expand, depthwise, squeeze-and-excite, project, residual where shapes agree (`flip`: the residual is the first operand).
+    InvertedResidual {
+        expand: usize,
+        window: Window,
+        se: Option<Excite>,
+        out: Option<usize>,
+        tail: Tail,
+        flip: bool,
+        act: Activation,
+    },
+    /// Squeeze-and-excite alone.
+    SqueezeExcite(Excite),
+    /// Two convolutions of the same input, added.
+    Branches { kernel: [usize; 2], out: usize, tails: [Tail; 2], act: Activation },
+    /// Max or average pooling.
+    Pool { kind: PoolKind, window: Window },
+    /// An activation alone.
+    Act(Activation),
+    /// Batch norm alone.
+    BatchNorm,
+    /// Padding alone, of zeros or of numbers.
+    Pad { sides: [usize; 4], value: bool },
+    /// Times a constant that is itself computed from constants.
+    ConstScale(Activation),
+    /// Plus a constant tensor.
+    ConstAdd(Activation),
+    /// The tensor plus itself.
+    Double,
+    /// A node that changes nothing.
+    Identity(u8),
+}
+
+/// Squeeze-and-excite.
+#[derive(Debug, Clone, Copy)]
+pub struct Excite {
+    /// Width of the middle.
+    pub reduced: usize,
+    /// Dense layers, or pointwise convolutions.
+    pub dense: bool,
+    /// The gate.
+    pub gate: Activation,
+    /// An activation after the scaling: the order that cannot be fused into a pointwise convolution.
+    pub act_after: Activation,
+}
+
+/// How the net ends.
+#[derive(Debug, Clone)]
+pub enum Head {
+    /// As the last block leaves it.
+    Nothing,
+    /// Global pooling.
+    Pool,
+    /// Pointwise + BN + activation, global pooling, dense layers, perhaps softmax.
+    Classifier { width: Option<usize>, tail: Tail, hidden: Option<(usize, Tail)>, classes: usize, softmax: bool },
+}
+
+/// A net as a list of choices.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// Rows, columns, channels of the input.
+    pub input: [usize; 3],
+    /// `Some(reversed)`: normalises raw pixels first, with the channels reversed or not.
+    pub normalize: Option<bool>,
+    /// In order.
+    pub blocks: Vec<Block>,
+    /// The end.
+    pub head: Head,
+    /// Of weights and input.
+    pub seed: u64,
+}
+
+/// Any activation.
+pub fn activation() -> impl Strategy<Value = Activation> {
+    use Activation::{HSigmoid, HSwish, None, Relu, Relu6, Sigmoid};
+    prop_oneof![Just(None), Just(Relu), Just(Relu6), Just(HSwish), Just(HSigmoid), Just(Sigmoid)]
+}
+
+fn around() -> impl Strategy<Value = Around> {
+    prop_oneof![
+        Just(Around::Nothing),
+        Just(Around::Torch),
+        Just(Around::Same),
+        prop::array::uniform4(0usize..3).prop_map(Around::Sides),
+    ]
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    let kernel = prop_oneof![
+        6 => Just([3usize, 3]),
+        2 => Just([5, 5]),
+        2 => Just([1, 1]),
+        3 => (1usize..=5, 1usize..=5).prop_map(|(y, x)| [y, x]),
+    ];
+    let stride = prop_oneof![4 => Just([1usize, 1]), 3 => Just([2, 2]), 1 => (1usize..=3, 1usize..=3).prop_map(|(y, x)| [y, x])];
+    (kernel, stride, around()).prop_map(|(kernel, stride, around)| Window { kernel, stride, around })
+}
+
+fn tail() -> impl Strategy<Value = Tail> {
+    (any::<bool>(), any::<bool>(), activation(), any::<bool>()).prop_map(|(bias, bn, act, identity)| Tail {
+        bias,
+        bn,
+        act,
+        identity,
+    })
+}
+
+fn excite() -> impl Strategy<Value = Excite> {
+    let gate = prop_oneof![Just(Activation::HSigmoid), Just(Activation::Sigmoid)];
+    let after = prop_oneof![2 => Just(Activation::None), 1 => activation()];
+    (1usize..9, any::<bool>(), gate, after).prop_map(|(reduced, dense, gate, act_after)| Excite {
+        reduced,
+        dense,
+        gate,
+        act_after,
+    })
+}
+
+fn block() -> impl Strategy<Value = Block> {
+    let sides = || prop::array::uniform4(0usize..3);
+    prop_oneof![
+        4 => (window(), 1usize..=40, tail()).prop_map(|(window, out, tail)| Block::Conv { window, out, tail }),
+        4 => (window(), 1usize..=3, tail()).prop_map(|(window, multiplier, tail)| Block::Depthwise { window, multiplier, tail }),
+        4 => (1usize..=3, window(), prop::option::of(excite()), prop::option::of(1usize..=24), tail(), any::<bool>(), activation())
+            .prop_map(|(expand, window, se, out, tail, flip, act)| {
+                Block::InvertedResidual { expand, window, se, out, tail, flip, act }
+            }),
+        2 => excite().prop_map(Block::SqueezeExcite),
+        2 => ((1usize..=3, 1usize..=3), 1usize..=24, tail(), tail(), activation())
+            .prop_map(|((ky, kx), out, a, b, act)| Block::Branches { kernel: [ky, kx], out, tails: [a, b], act }),
+        2 => (prop_oneof![Just(PoolKind::Max), Just(PoolKind::Average)], window()).prop_map(|(kind, window)| Block::Pool { kind, window }),
+        1 => activation().prop_map(Block::Act),
+        1 => Just(Block::BatchNorm),
+        1 => (sides(), any::<bool>()).prop_map(|(sides, value)| Block::Pad { sides, value }),
+        1 => activation().prop_map(Block::ConstScale),
+        1 => activation().prop_map(Block::ConstAdd),
+        1 => Just(Block::Double),
+        1 => (0u8..4).prop_map(Block::Identity),
+    ]
+}
+
+fn head() -> impl Strategy<Value = Head> {
+    let classifier = (prop::option::of(1usize..=40), tail(), prop::option::of((1usize..=20, tail())), 1usize..=20, any::<bool>())
+        .prop_map(|(width, tail, hidden, classes, softmax)| Head::Classifier { width, tail, hidden, classes, softmax });
+    prop_oneof![1 => Just(Head::Nothing), 1 => Just(Head::Pool), 3 => classifier]
+}
+
+/// Any net: input `1..=20` square or not, `1..=40` channels, up to six blocks.
+pub fn recipe() -> impl Strategy<Value = Recipe> {
+    let channels = prop_oneof![2 => Just(3usize), 1 => Just(1), 2 => 1usize..=40];
+    let normalize = prop_oneof![2 => Just(None), 1 => Just(Some(false)), 1 => Just(Some(true))];
+    ((1usize..=20, 1usize..=20, channels), normalize, prop::collection::vec(block(), 0..=6), head(), any::<u64>())
+        .prop_map(|((h, w, c), normalize, blocks, head, seed)| Recipe { input: [h, w, c], normalize, blocks, head, seed })
+}
+
+/// The net that [`recipe`] draws at `seed`; the same on every machine.
+pub fn seeded(seed: u64) -> Case {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    recipe().new_tree(&mut runner).expect("the strategy rejects nothing").current().build()
+}
+
+/// `n` numbers in `low..high`.
+pub fn uniform(random: &mut Random, n: usize, low: f32, high: f32) -> Vec<f32> {
+    (0..n).map(|_| random.uniform(low, high)).collect()
+}
+
+impl Recipe {
+    /// The net. The graph passes `verify`.
+    pub fn build(&self) -> Case {
+        let mut b = Builder { graph: Graph::default(), random: Random::new(self.seed), count: 0 };
+        let [h, w, c] = self.input;
+        let shape = Shape::hwc(h, w, c);
+        let mut x = b.graph.add_input("input", shape);
+        if let Some(reversed) = self.normalize {
+            x = b.normalize(x, reversed);
+        }
+        for block in &self.blocks {
+            x = b.block(x, block).unwrap_or(x);
+        }
+        x = b.head(x, &self.head);
+        b.graph.outputs.push(x);
+        let input = match self.normalize {
+            Some(_) => (0..shape.elements()).map(|_| b.random.below(256) as f32).collect(),
+            None => uniform(&mut b.random, shape.elements(), -2.0, 2.0),
+        };
+        Case { graph: b.graph, input }
+    }
+}
+
+/// Adds ops with random weights to a graph; each returns the node that holds the result, or `None` where it does not fit.
+struct Builder {
+    graph: Graph,
+    random: Random,
+    count: usize,
+}
+
+impl Builder {
+    fn add(&mut self, op: Op, inputs: &[NodeId]) -> Option<NodeId> {
+        self.count += 1;
+        self.graph.add(format!("n{}.{}", self.count, op.name()), op, inputs).ok()
+    }
+
+    fn shape(&self, x: NodeId) -> Shape {
+        self.graph.shape(x)
+    }
+
+    fn normalize(&mut self, x: NodeId, reversed: bool) -> NodeId {
+        let c = self.shape(x).c;
+        let order = if reversed { (0..c).rev().collect() } else { (0..c).collect() };
+        let (mean, std) = (uniform(&mut self.random, c, 90.0, 140.0), uniform(&mut self.random, c, 50.0, 130.0));
+        let shift = mean.iter().zip(&std).map(|(m, s)| -m / s).collect::<Vec<_>>();
+        let scale = self.graph.consts.add(std.iter().map(|s| 1.0 / s).collect::<Vec<_>>());
+        let shift = self.graph.consts.add(shift);
+        self.add(Op::Normalize(Normalize { order, scale, shift }), &[x]).expect("the order is a permutation")
+    }
+
+    /// A padding node where there is padding.
+    fn pad(&mut self, x: NodeId, window: Window) -> Option<NodeId> {
+        let pad = self.padding(x, window);
+        if pad.is_zero() { Some(x) } else { self.add(Op::Pad(Pad { pad, value: None }), &[x]) }
+    }
+
+    fn padding(&self, x: NodeId, window: Window) -> Padding {
+        let (shape, [kh, kw]) = (self.shape(x), window.kernel);
+        match window.around {
+            Around::Nothing => Padding::ZERO,
+            Around::Torch => Padding::torch(window.kernel),
+            Around::Same => Padding::same(shape.h, shape.w, window.kernel, window.stride),
+            Around::Sides([top, left, bottom, right]) => {
+                Padding { top: top % kh, left: left % kw, bottom: bottom % kh, right: right % kw }
+            }
+        }
+    }
+
+    fn conv(&mut self, x: NodeId, window: Window, out_c: usize, tail: Tail) -> Option<NodeId> {
+        let x = self.pad(x, window)?;
+        let in_c = self.shape(x).c;
+        let taps = window.kernel[0] * window.kernel[1];
+        let weight = self.random.he(taps * in_c * out_c, taps * in_c);
+        let weight = self.graph.consts.add(weight);
+        let bias = self.bias(out_c, tail.bias);
+        let y = self.add(
+            Op::Conv(Conv {
+                in_c,
+                out_c,
+                kernel: window.kernel,
+                stride: window.stride,
+                pad: Padding::ZERO,
+                pad_value: None,
+                weight,
+                bias,
+                act: Activation::None,
+                scaled: false,
+                residual: false,
+                pool: false,
+            }),
+            &[x],
+        )?;
+        Some(self.tail(y, tail))
+    }
+
+    fn depthwise(&mut self, x: NodeId, window: Window, multiplier: usize, tail: Tail) -> Option<NodeId> {
+        let x = self.pad(x, window)?;
+        let channels = self.shape(x).c;
+        let taps = window.kernel[0] * window.kernel[1];
+        let weight = self.random.he(taps * channels * multiplier, taps);
+        let weight = self.graph.consts.add(weight);
+        let bias = self.bias(channels * multiplier, tail.bias);
+        let y = self.add(
+            Op::Depthwise(Depthwise {
+                channels,
+                multiplier,
+                kernel: window.kernel,
+                stride: window.stride,
+                pad: Padding::ZERO,
+                pad_value: None,
+                weight,
+                bias,
+                act: Activation::None,
+            }),
+            &[x],
+        )?;
+        Some(self.tail(y, tail))
+    }
+
+    fn dense(&mut self, x: NodeId, out_c: usize, tail: Tail) -> Option<NodeId> {
+        let in_c = self.shape(x).c;
+        let weight = self.random.he(in_c * out_c, in_c);
+        let weight = self.graph.consts.add(weight);
+        let bias = self.bias(out_c, tail.bias);
+        let y = self.add(Op::Dense(Dense { in_c, out_c, weight, bias, act: Activation::None }), &[x])?;
+        Some(self.tail(y, tail))
+    }
+
+    fn bias(&mut self, n: usize, present: bool) -> Option<mnc_compiler::ir::ConstId> {
+        present.then(|| {
+            let bias = uniform(&mut self.random, n, -0.5, 0.5);
+            self.graph.consts.add(bias)
+        })
+    }
+
+    fn tail(&mut self, x: NodeId, tail: Tail) -> NodeId {
+        let x = if tail.bn { self.batch_norm(x) } else { x };
+        if tail.act == Activation::None && !tail.identity {
+            return x;
+        }
+        self.add(Op::Act(tail.act), &[x]).expect("an activation takes every shape")
+    }
+
+    fn batch_norm(&mut self, x: NodeId) -> NodeId {
+        let c = self.shape(x).c;
+        let [gamma, beta, mean, variance] = [(0.5, 1.5), (-0.5, 0.5), (-0.5, 0.5), (0.3, 1.5)].map(|(low, high)| {
+            let mut values = uniform(&mut self.random, c, low, high);
+            // Negative scales occur in trained nets.
+            if low == 0.5 && values.len() > 2 {
+                values[1] = -values[1];
+            }
+            self.graph.consts.add(values)
+        });
+        self.add(Op::BatchNorm(BatchNorm { gamma, beta, mean, variance, eps: 1e-3 }), &[x]).expect("batch norm takes every shape")
+    }
+
+    fn excite(&mut self, x: NodeId, excite: Excite) -> Option<NodeId> {
+        let c = self.shape(x).c;
+        let point = Window { kernel: [1, 1], stride: [1, 1], around: Around::Nothing };
+        let tail = |act| Tail { bias: true, bn: false, act, identity: false };
+        let s = self.add(Op::GlobalPool, &[x])?;
+        let s = if excite.dense {
+            let s = self.dense(s, excite.reduced, tail(Activation::Relu))?;
+            self.dense(s, c, tail(excite.gate))?
+        } else {
+            let s = self.conv(s, point, excite.reduced, tail(Activation::Relu))?;
+            self.conv(s, point, c, tail(excite.gate))?
+        };
+        let y = self.add(Op::Scale(Activation::None), &[x, s])?;
+        if excite.act_after == Activation::None { Some(y) } else { self.add(Op::Act(excite.act_after), &[y]) }
+    }
+
+    fn constant(&mut self, shape: Shape) -> NodeId {
+        self.count += 1;
+        let data = uniform(&mut self.random, shape.elements(), -1.5, 1.5);
+        self.graph.add_constant(format!("n{}.constant", self.count), shape, data)
+    }
+
+    fn block(&mut self, x: NodeId, block: &Block) -> Option<NodeId> {
+        let point = Window { kernel: [1, 1], stride: [1, 1], around: Around::Nothing };
+        match block {
+            Block::Conv { window, out, tail } => self.conv(x, *window, *out, *tail),
+            Block::Depthwise { window, multiplier, tail } => {
+                // Channels stay below 130: tests run unvectorised references.
+                let multiplier = if self.shape(x).c > 40 { 1 } else { *multiplier };
+                self.depthwise(x, *window, multiplier, *tail)
+            }
+            Block::InvertedResidual { expand, window, se, out, tail, flip, act } => {
+                let c = self.shape(x).c;
+                let wide = if c > 40 { c } else { c * expand };
+                let mut y = if wide == c { x } else { self.conv(x, point, wide, *tail)? };
+                y = self.depthwise(y, *window, 1, *tail)?;
+                if let Some(se) = se {
+                    y = self.excite(y, *se)?;
+                }
+                y = self.conv(y, point, out.unwrap_or(c), Tail { act: Activation::None, identity: false, ..*tail })?;
+                if self.shape(y) != self.shape(x) {
+                    return Some(y);
+                }
+                let y = self.add(Op::Add(Activation::None), &if *flip { [x, y] } else { [y, x] })?;
+                if *act == Activation::None { Some(y) } else { self.add(Op::Act(*act), &[y]) }
+            }
+            Block::SqueezeExcite(excite) => self.excite(x, *excite),
+            Block::Branches { kernel, out, tails, act } => {
+                let window = Window { kernel: *kernel, stride: [1, 1], around: Around::Torch };
+                let a = self.conv(x, window, *out, tails[0])?;
+                let b = self.conv(x, window, *out, tails[1])?;
+                self.add(Op::Add(*act), &[a, b])
+            }
+            Block::Pool { kind, window } => {
+                let pad = self.padding(x, *window);
+                self.add(Op::Pool(Pool { kind: *kind, kernel: window.kernel, stride: window.stride, pad }), &[x])
+            }
+            Block::Act(act) => self.add(Op::Act(*act), &[x]),
+            Block::BatchNorm => Some(self.batch_norm(x)),
+            Block::Pad { sides: [top, left, bottom, right], value } => {
+                let c = self.shape(x).c;
+                let value = value.then(|| {
+                    let value = uniform(&mut self.random, c, -1.0, 1.0);
+                    self.graph.consts.add(value)
+                });
+                let pad = Padding { top: *top, left: *left, bottom: *bottom, right: *right };
+                self.add(Op::Pad(Pad { pad, value }), &[x])
+            }
+            Block::ConstScale(act) => {
+                let s = self.constant(Shape::hwc(1, 1, self.shape(x).c));
+                let s = self.add(Op::Act(*act), &[s])?;
+                self.add(Op::Scale(Activation::None), &[x, s])
+            }
+            Block::ConstAdd(act) => {
+                let a = self.constant(self.shape(x));
+                self.add(Op::Add(*act), &[x, a])
+            }
+            Block::Double => self.add(Op::Add(Activation::None), &[x, x]),
+            Block::Identity(which) => {
+                let pool = Pool { kind: PoolKind::Average, kernel: [1, 1], stride: [1, 1], pad: Padding::ZERO };
+                match which {
+                    0 => self.add(Op::Act(Activation::None), &[x]),
+                    1 => self.add(Op::Pad(Pad { pad: Padding::ZERO, value: None }), &[x]),
+                    2 => self.add(Op::Pool(pool), &[x]),
+                    _ => self.add(Op::Pool(Pool { kind: PoolKind::Max, ..pool }), &[x]),
+                }
+            }
+        }
+    }
+
+    fn head(&mut self, x: NodeId, head: &Head) -> NodeId {
+        match head {
+            Head::Nothing => x,
+            Head::Pool => self.add(Op::GlobalPool, &[x]).expect("any shape is pooled"),
+            Head::Classifier { width, tail, hidden, classes, softmax } => {
+                let point = Window { kernel: [1, 1], stride: [1, 1], around: Around::Nothing };
+                let mut x = match width {
+                    Some(width) => self.conv(x, point, *width, *tail).expect("a pointwise convolution fits"),
+                    None => x,
+                };
+                x = self.add(Op::GlobalPool, &[x]).expect("any shape is pooled");
+                if let Some((width, tail)) = hidden {
+                    x = self.dense(x, *width, *tail).expect("pooled");
+                }
+                let tail = Tail { bias: true, bn: false, act: Activation::None, identity: false };
+                x = self.dense(x, *classes, tail).expect("pooled");
+                if *softmax { self.add(Op::Softmax, &[x]).expect("pooled") } else { x }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use mnc_compiler::ir::{eval, verify};
+
+    use super::*;
+
+    /// Valid, finite, of moderate size, and every op occurs within 200 seeds.
+    #[test]
+    fn nets_are_valid_sane_and_varied() {
+        let mut ops = BTreeSet::new();
+        for seed in 0..200 {
+            let case = seeded(seed);
+            verify::verify(&case.graph).unwrap_or_else(|e| panic!("seed {seed}: {e:?}"));
+            let y = eval::eval(&case.graph, &[&case.input]);
+            assert!(y[0].iter().all(|v| v.abs() < 1e4), "seed {seed} leaves the range: {:?}", y[0]);
+            ops.extend(case.graph.nodes().into_iter().map(|id| case.graph.op(id).name()));
+        }
+        let all = [
+            "act",
+            "add",
+            "avg_pool",
+            "batch_norm",
+            "constant",
+            "conv",
+            "dense",
+            "depthwise",
+            "global_pool",
+            "input",
+            "max_pool",
+            "normalize",
+            "pad",
+            "pointwise",
+            "scale",
+            "softmax",
+        ];
+        assert_eq!(ops, BTreeSet::from(all));
+    }
+
+    #[test]
+    fn a_seed_names_one_net() {
+        let (a, b) = (seeded(7), seeded(7));
+        assert_eq!((a.graph.len(), a.input), (b.graph.len(), b.input));
+    }
+}

@@ -1,0 +1,3 @@
+//! The one integration test binary: a list of modules, one a subject.
+
+mod r#gen;
