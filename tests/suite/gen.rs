@@ -66,8 +66,8 @@ pub struct Tail {
 /// One block.
 #[derive(Debug, Clone)]
 pub enum Block {
-    /// Convolution of any window.
-    Conv { window: Window, out: usize, tail: Tail },
+    /// Convolution of any window; groups that do not divide the channels become one.
+    Conv { window: Window, out: usize, groups: usize, tail: Tail },
     /// Depthwise convolution.
     Depthwise { window: Window, multiplier: usize, tail: Tail },
     /// Expand, depthwise, squeeze-and-excite, project, residual where shapes agree (`flip`: the residual is the first operand).
@@ -190,7 +190,8 @@ fn excite() -> impl Strategy<Value = Excite> {
 fn block() -> impl Strategy<Value = Block> {
     let sides = || prop::array::uniform4(0usize..3);
     prop_oneof![
-        4 => (window(), 1usize..=40, tail()).prop_map(|(window, out, tail)| Block::Conv { window, out, tail }),
+        4 => (window(), 1usize..=40, prop_oneof![4 => Just(1usize), 1 => 2usize..=4], tail())
+            .prop_map(|(window, out, groups, tail)| Block::Conv { window, out, groups, tail }),
         4 => (window(), 1usize..=3, tail()).prop_map(|(window, multiplier, tail)| Block::Depthwise { window, multiplier, tail }),
         4 => (1usize..=3, window(), prop::option::of(excite()), prop::option::of(1usize..=24), tail(), any::<bool>(), activation())
             .prop_map(|(expand, window, se, out, tail, flip, act)| {
@@ -306,10 +307,14 @@ impl Builder {
     }
 
     fn conv(&mut self, x: NodeId, window: Window, out_c: usize, tail: Tail) -> Option<NodeId> {
+        self.grouped(x, window, out_c, 1, tail)
+    }
+
+    fn grouped(&mut self, x: NodeId, window: Window, out_c: usize, groups: usize, tail: Tail) -> Option<NodeId> {
         let x = self.pad(x, window)?;
         let in_c = self.shape(x).c;
         let taps = window.kernel[0] * window.kernel[1];
-        let weight = self.random.he(taps * in_c * out_c, taps * in_c);
+        let weight = self.random.he(taps * (in_c / groups) * out_c, taps * (in_c / groups));
         let weight = self.graph.consts.add(weight);
         let bias = self.bias(out_c, tail.bias);
         let y = self.add(
@@ -318,6 +323,7 @@ impl Builder {
                 out_c,
                 kernel: window.kernel,
                 stride: window.stride,
+                groups,
                 pad: Padding::ZERO,
                 pad_value: None,
                 weight,
@@ -418,7 +424,10 @@ impl Builder {
     fn block(&mut self, x: NodeId, block: &Block) -> Option<NodeId> {
         let point = Window { kernel: [1, 1], stride: [1, 1], around: Around::Nothing };
         match block {
-            Block::Conv { window, out, tail } => self.conv(x, *window, *out, *tail),
+            Block::Conv { window, out, groups, tail } => {
+                let divides = self.shape(x).c.is_multiple_of(*groups) && out.is_multiple_of(*groups);
+                self.grouped(x, *window, *out, if divides { *groups } else { 1 }, *tail)
+            }
             Block::Depthwise { window, multiplier, tail } => {
                 // Channels stay below 130: tests run unvectorised references.
                 let multiplier = if self.shape(x).c > 40 { 1 } else { *multiplier };
