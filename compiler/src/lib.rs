@@ -11,6 +11,8 @@
 pub mod back;
 pub mod diag;
 pub mod front;
+#[cfg(feature = "cli")]
+pub mod image;
 pub mod ir;
 pub mod pass;
 pub mod plan;
