@@ -1,7 +1,29 @@
 //! Front ends: text in, a checked [`Net`] out. Parse, check, lower; every mistake of an input is collected before stopping.
+//!
+//! ```text
+//! spec.toml | macro tokens  ->  Value tree   value.rs     spans kept; --set applied (sets.rs)
+//!    -> Spec                                 check/       against the grammar, which ast.rs documents
+//!    -> Graph                                lower.rs     bare ops; layer.rs lists what has weights
+//!    with weights                            seed.rs, or checkpoint.rs + names.rs
+//! ```
+//! To add a block kind: a row of the grammar and a variant of [`ast::Body`]; then the compiler names every `match` that must
+//! learn it; its word in `check/block.rs`.
 
-use std::path::PathBuf;
+pub mod ast;
+mod check;
+mod labels;
+mod layer;
+mod lower;
+mod seed;
+pub mod sets;
+pub mod value;
 
+use std::path::{Path, PathBuf};
+
+use self::layer::{Layer, Moments, Tensor};
+use self::lower::lower;
+use self::value::{Value, parse_toml};
+use crate::diag::{Diagnostic, Diagnostics};
 use crate::ir::Graph;
 
 /// What every front end makes: the graph as specified, nothing fused, weights in place, and what goes around it.
@@ -95,5 +117,104 @@ pub struct PassOptions {
 impl Default for PassOptions {
     fn default() -> Self {
         Self { separate: Separate::Off, separate_stem: false, skip: Vec::new() }
+    }
+}
+
+/// A net and the warnings about it.
+pub type Loaded = (Net, Diagnostics);
+
+/// Longest spec that is read.
+const MAX_SPEC_BYTES: u64 = 4 << 20;
+
+/// Loads the spec at `path`, changed by `sets` (see [`sets`]), with the checkpoint `weights` in place of what it says itself.
+///
+/// # Errors
+/// Everything that is wrong with the spec, or else with its labels and checkpoint.
+pub fn load(path: &Path, sets: &[(String, String)], weights: Option<&Path>) -> Result<Loaded, Diagnostics> {
+    let shown = path.display().to_string();
+    let text = read_text(path, MAX_SPEC_BYTES).map_err(|e| vec![Diagnostic::error(format!("cannot read {shown}: {e}"))])?;
+    let root = parse_toml(&text, &shown)?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    let (mut net, warnings) = check_and_lower(&root, base, sets, weights)?;
+    net.files.insert(0, path.to_path_buf());
+    Ok((net, warnings))
+}
+
+/// The same for a spec that is a tree already; paths in it are relative to `base_dir`.
+///
+/// # Errors
+/// As [`load`].
+pub fn check_and_lower(
+    root: &Value,
+    base_dir: &Path,
+    sets: &[(String, String)],
+    weights: Option<&Path>,
+) -> Result<Loaded, Diagnostics> {
+    let mut root = root.clone();
+    sets::apply(&mut root, sets)?;
+    let check::Checked { spec, mut mistakes } = check::check(&root);
+    let Some(spec) = spec else { return Err(mistakes) };
+    // With mistakes the blocks before the first of them are still worth a look.
+    let dry = match lower(&spec, &mut |_, _, _, _| Vec::new()) {
+        Ok(dry) => dry,
+        Err(d) => {
+            mistakes.push(d);
+            return Err(mistakes);
+        }
+    };
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let mut files = Vec::new();
+    let labels = labels::read(&spec, base_dir, &dry.graph, &mut files, &mut mistakes);
+    if weights.is_some() || spec.weights.file.is_some() {
+        return Err(vec![Diagnostic::error("checkpoints are not read by this version")]);
+    }
+    let lowered = with_weights(&spec, &mut mistakes);
+    let (Some((graph, weights_from)), []) = (lowered, mistakes.as_slice()) else { return Err(mistakes) };
+    let (name, preprocess, passes) = (spec.name, spec.preprocess, spec.passes);
+    Ok((Net { name, graph, preprocess, labels, weights_from, passes, files }, Diagnostics::new()))
+}
+
+/// The graph again, with weights in it, and where they came from.
+fn with_weights(spec: &ast::Spec, mistakes: &mut Diagnostics) -> Option<(Graph, String)> {
+    let seed = spec.weights.seed;
+    let mut source = |_: usize, layer: &Layer, tensor: Tensor, m: Moments| seed::draw(seed, layer, tensor, m);
+    match lower(spec, &mut source) {
+        Ok(lowered) => Some((lowered.graph, format!("seeded random weights (seed {seed})"))),
+        Err(d) => {
+            mistakes.push(d);
+            None
+        }
+    }
+}
+
+/// Reads a text file of at most `max` bytes.
+fn read_text(path: &Path, max: u64) -> std::io::Result<String> {
+    let meta = std::fs::metadata(path)?;
+    if meta.len() > max {
+        return Err(std::io::Error::other(format!("it is longer than {max} bytes")));
+    }
+    std::fs::read_to_string(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/nets").join(name)
+    }
+
+    #[test]
+    fn the_first_net_has_its_published_size() {
+        let (net, warnings) = load(&shipped("mobilenet_v1.toml"), &[], None).unwrap();
+        assert!(warnings.is_empty());
+        assert_eq!((net.graph.macs(), net.graph.params()), (568_740_352, 4_231_976));
+        crate::ir::verify::verify(&net.graph).unwrap();
+        let half = [("alpha".into(), "0.5".into()), ("input.height".into(), "160".into()), ("input.width".into(), "160".into())];
+        let (net, _) = load(&shipped("mobilenet_v1.toml"), &half, None).unwrap();
+        assert_eq!(net.graph.params(), 1_331_592);
+        assert_eq!(net.graph.shape(net.graph.inputs[0]).dims(), [1, 160, 160, 3]);
     }
 }

@@ -1,0 +1,53 @@
+//! Class names: from the spec or a file beside it, one for every output.
+
+use std::path::{Path, PathBuf};
+
+use super::ast::{LabelsFrom, Spec};
+use super::read_text;
+use crate::diag::{Diagnostic, Diagnostics};
+use crate::ir::Graph;
+
+/// Longest label file that is read.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The labels of `spec`, and whether `classes` and their number agree with the outputs of `graph`.
+pub(super) fn read(spec: &Spec, base: &Path, graph: &Graph, files: &mut Vec<PathBuf>, out: &mut Diagnostics) -> Vec<String> {
+    let outputs = graph.shape(graph.outputs[0]).c;
+    if let Some((classes, span)) = &spec.classes
+        && *classes != outputs
+    {
+        let message = format!("the net has {outputs} outputs, `classes` says {classes}");
+        out.push(
+            Diagnostic::error(message)
+                .at(span, "not what the last block gives")
+                .help("leave `out` of the last `dense` block away"),
+        );
+        return Vec::new();
+    }
+    let Some(labels) = &spec.labels else { return Vec::new() };
+    let names: Vec<String> = match &labels.from {
+        LabelsFrom::Inline(names) => names.clone(),
+        LabelsFrom::File(path) => {
+            let path = base.join(path);
+            match read_text(&path, MAX_BYTES) {
+                Ok(text) => {
+                    files.push(path);
+                    text.lines().map(|l| l.trim().to_string()).collect()
+                }
+                Err(e) => {
+                    let message = format!("cannot read the labels {}: {e}", path.display());
+                    out.push(Diagnostic::error(message).at(&labels.span, "").help("the path is relative to the spec"));
+                    return Vec::new();
+                }
+            }
+        }
+    };
+    if names.len() != outputs {
+        let d = Diagnostic::error(format!("{} labels for {outputs} outputs", names.len())).at(&labels.span, "");
+        out.push(match names.len().abs_diff(outputs) {
+            1 => d.help("some nets have a background class in front of the 1000 of ImageNet, some have not"),
+            _ => d,
+        });
+    }
+    names
+}

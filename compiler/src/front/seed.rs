@@ -1,0 +1,78 @@
+//! Random weights, the same on every machine: He initialisation with batch-norm statistics that fit it, so that activations
+//! neither vanish nor explode however deep the net is.
+//!
+//! Every tensor has a stream of its own, seeded by the seed and the layer's name: changing one block leaves the others' weights
+//! alone. Uniform numbers by SplitMix64 (Steele, Lea, Flood 2014), two a step, because the macro draws millions in an
+//! unoptimised build.
+
+use super::layer::{Layer, Moments, Tensor};
+
+/// The elements of `tensor` of `layer`.
+pub(super) fn draw(seed: u64, layer: &Layer, tensor: Tensor, moments: Moments) -> Vec<f32> {
+    let (part, len) = match tensor {
+        Tensor::Weight => (0, layer.kind.weights().unwrap_or(0)),
+        Tensor::Bias => (1, layer.kind.out_c()),
+        Tensor::Gamma => (2, layer.kind.out_c()),
+        Tensor::Beta => (3, layer.kind.out_c()),
+        Tensor::Mean => (4, layer.kind.out_c()),
+        Tensor::Variance => (5, layer.kind.out_c()),
+    };
+    let mut stream = fnv(layer.name.as_bytes(), seed ^ 0xcbf2_9ce4_8422_2325 ^ (part << 56));
+    // A uniform number from -a to a has the variance a^2 / 3.
+    let (centre, half) = match tensor {
+        Tensor::Weight => {
+            let variance = moments.output / (moments.input * layer.kind.fan_in() as f64);
+            (0.0, (3.0 * variance).sqrt())
+        }
+        Tensor::Bias => (0.0, 0.1),
+        Tensor::Gamma => (1.0, 0.2),
+        Tensor::Beta => (0.0, 0.2),
+        Tensor::Mean => (0.0, 0.2 * moments.output.sqrt()),
+        Tensor::Variance => (moments.output, 0.2 * moments.output),
+    };
+    uniform(&mut stream, len, centre as f32, half as f32)
+}
+
+/// FNV-1a from the state `hash`.
+fn fnv(bytes: &[u8], mut hash: u64) -> u64 {
+    for byte in bytes {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash
+}
+
+/// `len` numbers from `centre - half` to `centre + half`.
+fn uniform(state: &mut u64, len: usize, centre: f32, half: f32) -> Vec<f32> {
+    let step = half / 8_388_608.0; // 24 bits from -1 to 1
+    let mut out = Vec::with_capacity(len + 1);
+    while out.len() < len {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        out.push(centre + ((z >> 40) as i32 - 8_388_608) as f32 * step);
+        out.push(centre + ((z as u32 >> 8) as i32 - 8_388_608) as f32 * step);
+    }
+    out.truncate(len);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_uniform_and_repeatable() {
+        let draw = |seed| uniform(&mut { seed }, 100_001, 1.0, 0.5);
+        let numbers = draw(7);
+        assert_eq!(numbers, draw(7));
+        assert_ne!(numbers, draw(8));
+        let n = numbers.len() as f64;
+        let mean = numbers.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+        let variance = numbers.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
+        assert!((mean - 1.0).abs() < 0.005, "{mean}");
+        assert!((variance - 0.25 / 3.0).abs() < 0.001, "{variance}");
+        assert!(numbers.iter().all(|x| (0.5..=1.5).contains(x)));
+    }
+}
