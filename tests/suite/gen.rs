@@ -241,7 +241,7 @@ pub fn uniform(random: &mut Random, n: usize, low: f32, high: f32) -> Vec<f32> {
 impl Recipe {
     /// The net. The graph passes `verify`.
     pub fn build(&self) -> Case {
-        let mut b = Builder { graph: Graph::default(), random: Random::new(self.seed), count: 0 };
+        let mut b = Builder::new(self.seed);
         let [h, w, c] = self.input;
         let shape = Shape::hwc(h, w, c);
         let mut x = b.graph.add_input("input", shape);
@@ -262,23 +262,40 @@ impl Recipe {
 }
 
 /// Adds ops with random weights to a graph; each returns the node that holds the result, or `None` where it does not fit.
-struct Builder {
-    graph: Graph,
-    random: Random,
+/// Tests that need one certain net use it directly.
+pub struct Builder {
+    /// What is built so far.
+    pub graph: Graph,
+    /// Of weights.
+    pub random: Random,
     count: usize,
 }
 
+/// 1x1 at stride 1.
+pub const POINT: Window = Window { kernel: [1, 1], stride: [1, 1], around: Around::Nothing };
+
+/// A bare convolution: no bias, nothing after it.
+pub const BARE: Tail = Tail { bias: false, bn: false, act: Activation::None, identity: false };
+
 impl Builder {
-    fn add(&mut self, op: Op, inputs: &[NodeId]) -> Option<NodeId> {
+    /// An empty graph with weights of `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self { graph: Graph::default(), random: Random::new(seed), count: 0 }
+    }
+
+    /// Any op on any inputs.
+    pub fn add(&mut self, op: Op, inputs: &[NodeId]) -> Option<NodeId> {
         self.count += 1;
         self.graph.add(format!("n{}.{}", self.count, op.name()), op, inputs).ok()
     }
 
-    fn shape(&self, x: NodeId) -> Shape {
+    /// Shape of a node.
+    pub fn shape(&self, x: NodeId) -> Shape {
         self.graph.shape(x)
     }
 
-    fn normalize(&mut self, x: NodeId, reversed: bool) -> NodeId {
+    /// Raw pixels to values near one.
+    pub fn normalize(&mut self, x: NodeId, reversed: bool) -> NodeId {
         let c = self.shape(x).c;
         let order = if reversed { (0..c).rev().collect() } else { (0..c).collect() };
         let (mean, std) = (uniform(&mut self.random, c, 90.0, 140.0), uniform(&mut self.random, c, 50.0, 130.0));
@@ -306,11 +323,13 @@ impl Builder {
         }
     }
 
-    fn conv(&mut self, x: NodeId, window: Window, out_c: usize, tail: Tail) -> Option<NodeId> {
+    /// Padding node, convolution and tail.
+    pub fn conv(&mut self, x: NodeId, window: Window, out_c: usize, tail: Tail) -> Option<NodeId> {
         self.grouped(x, window, out_c, 1, tail)
     }
 
-    fn grouped(&mut self, x: NodeId, window: Window, out_c: usize, groups: usize, tail: Tail) -> Option<NodeId> {
+    /// The same in groups.
+    pub fn grouped(&mut self, x: NodeId, window: Window, out_c: usize, groups: usize, tail: Tail) -> Option<NodeId> {
         let x = self.pad(x, window)?;
         let in_c = self.shape(x).c;
         let taps = window.kernel[0] * window.kernel[1];
@@ -338,7 +357,8 @@ impl Builder {
         Some(self.tail(y, tail))
     }
 
-    fn depthwise(&mut self, x: NodeId, window: Window, multiplier: usize, tail: Tail) -> Option<NodeId> {
+    /// Padding node, depthwise convolution and tail.
+    pub fn depthwise(&mut self, x: NodeId, window: Window, multiplier: usize, tail: Tail) -> Option<NodeId> {
         let x = self.pad(x, window)?;
         let channels = self.shape(x).c;
         let taps = window.kernel[0] * window.kernel[1];
@@ -362,7 +382,8 @@ impl Builder {
         Some(self.tail(y, tail))
     }
 
-    fn dense(&mut self, x: NodeId, out_c: usize, tail: Tail) -> Option<NodeId> {
+    /// Dense layer and tail.
+    pub fn dense(&mut self, x: NodeId, out_c: usize, tail: Tail) -> Option<NodeId> {
         let in_c = self.shape(x).c;
         let weight = self.random.he(in_c * out_c, in_c);
         let weight = self.graph.consts.add(weight);
@@ -386,7 +407,8 @@ impl Builder {
         self.add(Op::Act(tail.act), &[x]).expect("an activation takes every shape")
     }
 
-    fn batch_norm(&mut self, x: NodeId) -> NodeId {
+    /// Batch norm as of a trained net.
+    pub fn batch_norm(&mut self, x: NodeId) -> NodeId {
         let c = self.shape(x).c;
         let [gamma, beta, mean, variance] = [(0.5, 1.5), (-0.5, 0.5), (-0.5, 0.5), (0.3, 1.5)].map(|(low, high)| {
             let mut values = uniform(&mut self.random, c, low, high);
@@ -399,30 +421,30 @@ impl Builder {
         self.add(Op::BatchNorm(BatchNorm { gamma, beta, mean, variance, eps: 1e-3 }), &[x]).expect("batch norm takes every shape")
     }
 
-    fn excite(&mut self, x: NodeId, excite: Excite) -> Option<NodeId> {
+    /// Squeeze-and-excite.
+    pub fn excite(&mut self, x: NodeId, excite: Excite) -> Option<NodeId> {
         let c = self.shape(x).c;
-        let point = Window { kernel: [1, 1], stride: [1, 1], around: Around::Nothing };
-        let tail = |act| Tail { bias: true, bn: false, act, identity: false };
+        let tail = |act| Tail { bias: true, act, ..BARE };
         let s = self.add(Op::GlobalPool, &[x])?;
         let s = if excite.dense {
             let s = self.dense(s, excite.reduced, tail(Activation::Relu))?;
             self.dense(s, c, tail(excite.gate))?
         } else {
-            let s = self.conv(s, point, excite.reduced, tail(Activation::Relu))?;
-            self.conv(s, point, c, tail(excite.gate))?
+            let s = self.conv(s, POINT, excite.reduced, tail(Activation::Relu))?;
+            self.conv(s, POINT, c, tail(excite.gate))?
         };
         let y = self.add(Op::Scale(Activation::None), &[x, s])?;
         if excite.act_after == Activation::None { Some(y) } else { self.add(Op::Act(excite.act_after), &[y]) }
     }
 
-    fn constant(&mut self, shape: Shape) -> NodeId {
+    /// A constant of random numbers.
+    pub fn constant(&mut self, shape: Shape) -> NodeId {
         self.count += 1;
         let data = uniform(&mut self.random, shape.elements(), -1.5, 1.5);
         self.graph.add_constant(format!("n{}.constant", self.count), shape, data)
     }
 
     fn block(&mut self, x: NodeId, block: &Block) -> Option<NodeId> {
-        let point = Window { kernel: [1, 1], stride: [1, 1], around: Around::Nothing };
         match block {
             Block::Conv { window, out, groups, tail } => {
                 let divides = self.shape(x).c.is_multiple_of(*groups) && out.is_multiple_of(*groups);
@@ -436,12 +458,12 @@ impl Builder {
             Block::InvertedResidual { expand, window, se, out, tail, flip, act } => {
                 let c = self.shape(x).c;
                 let wide = if c > 40 { c } else { c * expand };
-                let mut y = if wide == c { x } else { self.conv(x, point, wide, *tail)? };
+                let mut y = if wide == c { x } else { self.conv(x, POINT, wide, *tail)? };
                 y = self.depthwise(y, *window, 1, *tail)?;
                 if let Some(se) = se {
                     y = self.excite(y, *se)?;
                 }
-                y = self.conv(y, point, out.unwrap_or(c), Tail { act: Activation::None, identity: false, ..*tail })?;
+                y = self.conv(y, POINT, out.unwrap_or(c), Tail { act: Activation::None, identity: false, ..*tail })?;
                 if self.shape(y) != self.shape(x) {
                     return Some(y);
                 }
@@ -497,16 +519,15 @@ impl Builder {
             Head::Nothing => x,
             Head::Pool => self.add(Op::GlobalPool, &[x]).expect("any shape is pooled"),
             Head::Classifier { width, tail, hidden, classes, softmax } => {
-                let point = Window { kernel: [1, 1], stride: [1, 1], around: Around::Nothing };
                 let mut x = match width {
-                    Some(width) => self.conv(x, point, *width, *tail).expect("a pointwise convolution fits"),
+                    Some(width) => self.conv(x, POINT, *width, *tail).expect("a pointwise convolution fits"),
                     None => x,
                 };
                 x = self.add(Op::GlobalPool, &[x]).expect("any shape is pooled");
                 if let Some((width, tail)) = hidden {
                     x = self.dense(x, *width, *tail).expect("pooled");
                 }
-                let tail = Tail { bias: true, bn: false, act: Activation::None, identity: false };
+                let tail = Tail { bias: true, ..BARE };
                 x = self.dense(x, *classes, tail).expect("pooled");
                 if *softmax { self.add(Op::Softmax, &[x]).expect("pooled") } else { x }
             }

@@ -3,3 +3,5 @@
 mod data;
 mod r#gen;
 mod images;
+mod passes;
+mod tolerance;

@@ -23,19 +23,20 @@ fn run(graph: &mut Graph, _: &PassOptions, remarks: &mut Remarks) -> Result<bool
         }
         let mut users = graph.users(id);
         users.dedup();
+        let mut fused = false;
         for user in users {
             match fuse(graph, id, user)? {
                 Ok(()) => {
                     remarks.did(name(graph, id), format!("fused into {}", name(graph, user)));
-                    changed = true;
+                    fused = true;
                 }
                 Err(why) => remarks.refused(name(graph, id), why),
             }
         }
-        if graph.users(id).is_empty() && !graph.outputs.contains(&id) {
+        if fused && graph.users(id).is_empty() && !graph.outputs.contains(&id) {
             graph.remove(id);
-            changed = true;
         }
+        changed |= fused;
     }
     Ok(changed)
 }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Refused where the convolution has an activation of its own or its output is also read. Where both operands are such
-//! convolutions, that one is taken whose other operand dies with the sum (then the plan can add in place), and of those the one
-//! computed later: the other must be there first anyway.
+//! convolutions, the one computed later is taken: the other must be there first anyway, and dies with the sum, so the plan can
+//! add in place. Whether it can is in the remark.
 
 use super::{Pass, Remarks, name, readers};
 use crate::front::PassOptions;
@@ -24,22 +24,21 @@ fn run(graph: &mut Graph, _: &PassOptions, remarks: &mut Remarks) -> Result<bool
         let this = name(graph, id);
         let operands = graph.inputs_of(id);
         let order = graph.topo();
-        let position = |id: NodeId| order.iter().position(|&o| o == id);
-        let mut best: Option<(bool, Option<usize>, usize)> = None;
+        let mut best: Option<(Option<usize>, usize)> = None;
         let mut reasons = Vec::new();
         for (at, &conv) in operands.iter().enumerate() {
-            let other = operands[1 - at];
             match refusal(graph, conv) {
                 Some(why) => reasons.push(why),
-                None => best = best.max(Some((dies(graph, other, conv, id, &order), position(conv), at))),
+                None => best = best.max(Some((order.iter().position(|&o| o == conv), at))),
             }
         }
-        let Some((in_place, _, at)) = best else {
+        let Some((_, at)) = best else {
             reasons.dedup();
             remarks.refused(this, reasons.join("; "));
             continue;
         };
         let (conv, other) = (operands[at], operands[1 - at]);
+        let in_place = dies(graph, other, conv, id, &order);
         let Op::Conv(mut op) = graph.op(conv).clone() else { continue };
         op.residual = true;
         op.act = act;
@@ -48,7 +47,7 @@ fn run(graph: &mut Graph, _: &PassOptions, remarks: &mut Remarks) -> Result<bool
         graph.replace(conv, Op::Conv(op), &inputs)?;
         graph.redirect(id, conv);
         graph.remove(id);
-        let place = if in_place { "in place" } else { "which is read later too" };
+        let place = if in_place { "in place" } else { "that must be kept" };
         remarks.did(this, format!("fused into {}, residual {} {place}", name(graph, conv), name(graph, other)));
         changed = true;
     }
