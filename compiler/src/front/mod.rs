@@ -11,17 +11,19 @@
 
 pub mod ast;
 mod check;
+mod checkpoint;
 mod labels;
 mod layer;
 mod lower;
+mod names;
 mod seed;
 pub mod sets;
 pub mod value;
+mod weights;
 
 use std::path::{Path, PathBuf};
 
-use self::layer::{Layer, Moments, Tensor};
-use self::lower::lower;
+use self::lower::{Lowered, lower};
 use self::value::{Value, parse_toml};
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::ir::Graph;
@@ -167,26 +169,36 @@ pub fn check_and_lower(
     }
     let mut files = Vec::new();
     let labels = labels::read(&spec, base_dir, &dry.graph, &mut files, &mut mistakes);
-    if weights.is_some() || spec.weights.file.is_some() {
-        return Err(vec![Diagnostic::error("checkpoints are not read by this version")]);
-    }
-    let lowered = with_weights(&spec, &mut mistakes);
+    let lowered = with_weights(&spec, base_dir, weights, &dry, &mut files, &mut mistakes);
     let (Some((graph, weights_from)), []) = (lowered, mistakes.as_slice()) else { return Err(mistakes) };
     let (name, preprocess, passes) = (spec.name, spec.preprocess, spec.passes);
     Ok((Net { name, graph, preprocess, labels, weights_from, passes, files }, Diagnostics::new()))
 }
 
 /// The graph again, with weights in it, and where they came from.
-fn with_weights(spec: &ast::Spec, mistakes: &mut Diagnostics) -> Option<(Graph, String)> {
-    let seed = spec.weights.seed;
-    let mut source = |_: usize, layer: &Layer, tensor: Tensor, m: Moments| seed::draw(seed, layer, tensor, m);
-    match lower(spec, &mut source) {
-        Ok(lowered) => Some((lowered.graph, format!("seeded random weights (seed {seed})"))),
-        Err(d) => {
-            mistakes.push(d);
-            None
+fn with_weights(
+    spec: &ast::Spec,
+    base_dir: &Path,
+    given: Option<&Path>,
+    dry: &Lowered,
+    files: &mut Vec<PathBuf>,
+    mistakes: &mut Diagnostics,
+) -> Option<(Graph, String)> {
+    let own = spec.weights.file.as_ref();
+    let (path, at) = match (given, own) {
+        (Some(path), _) => (path.to_path_buf(), None),
+        (None, Some((file, span))) => (base_dir.join(file), Some(span)),
+        (None, None) => {
+            let seed = spec.weights.seed;
+            let lowered = lower(spec, &mut |_, layer, tensor, moments| seed::draw(seed, layer, tensor, moments));
+            return Some((lowered.map_err(|d| mistakes.push(d)).ok()?.graph, format!("seeded random weights (seed {seed})")));
         }
-    }
+    };
+    let fitted = weights::fit(spec, &path, at, dry).map_err(|d| mistakes.extend(d)).ok()?;
+    let lowered = lower(spec, &mut |index, layer, tensor, _| fitted.read(index, layer, tensor));
+    mistakes.extend(fitted.not_finite(&path));
+    files.push(path);
+    Some((lowered.map_err(|d| mistakes.push(d)).ok()?.graph, fitted.from))
 }
 
 /// Reads a text file of at most `max` bytes.

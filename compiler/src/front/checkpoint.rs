@@ -1,0 +1,101 @@
+//! A safetensors file: mapped into memory, its tensors found by name and read as f32.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::diag::Diagnostic;
+
+/// A mapped checkpoint.
+pub(super) struct Checkpoint {
+    map: Mmap,
+    /// By name.
+    pub(super) tensors: BTreeMap<String, Info>,
+}
+
+/// Where a tensor stands and what it is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Info {
+    dtype: Dtype,
+    /// Dimensions as stored.
+    pub(super) shape: Vec<usize>,
+    /// Bytes of the file.
+    range: Range<usize>,
+}
+
+impl Info {
+    /// Whether its elements can be read as f32.
+    pub(super) fn is_float(&self) -> bool {
+        matches!(self.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64)
+    }
+
+    /// The element type's name in the file.
+    pub(super) fn dtype(&self) -> String {
+        format!("{:?}", self.dtype)
+    }
+}
+
+impl Checkpoint {
+    /// Maps the file and reads its header.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is not a whole safetensors file.
+    pub(super) fn open(path: &Path) -> Result<Self, Diagnostic> {
+        let shown = path.display();
+        let cannot = |e: std::io::Error| Diagnostic::error(format!("cannot read the checkpoint {shown}: {e}"));
+        let file = File::open(path).map_err(cannot)?;
+        let meta = file.metadata().map_err(cannot)?;
+        if !meta.is_file() || meta.len() == 0 {
+            return Err(Diagnostic::error(format!("the checkpoint {shown} is empty or no file")));
+        }
+        // SAFETY: the mapping is private and read-only and every access below stays within its length; the one requirement
+        // left, that no other process truncates the file meanwhile, is the user's, as for any mapped input.
+        let map = unsafe { Mmap::map(&file) }.map_err(cannot)?;
+        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| {
+            let d = Diagnostic::error(format!("the checkpoint {shown} is not a whole safetensors file: {e}"));
+            d.help(what_else(&map).unwrap_or("it may be cut off: compare its size with the original's"))
+        })?;
+        let data = header + 8;
+        let mut tensors = BTreeMap::new();
+        for (name, info) in metadata.tensors() {
+            let range = data + info.data_offsets.0..data + info.data_offsets.1;
+            if range.start > range.end || range.end > map.len() {
+                return Err(Diagnostic::error(format!("the checkpoint {shown} is damaged: {name} lies outside the file")));
+            }
+            tensors.insert(name, Info { dtype: info.dtype, shape: info.shape.clone(), range });
+        }
+        Ok(Self { map, tensors })
+    }
+
+    /// The elements of a tensor in stored order; empty for an element type that is not a float.
+    pub(super) fn read(&self, info: &Info) -> Vec<f32> {
+        let bytes = &self.map[info.range.clone()];
+        match info.dtype {
+            Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+            Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+            Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Names other formats that people have checkpoints in, and the way from there.
+fn what_else(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [b'P', b'K', 3, 4, ..] => {
+            Some("this is a zip archive, such as torch.save or Keras write: save it with safetensors instead")
+        }
+        [0x89, b'H', b'D', b'F', ..] => {
+            Some("this is an HDF5 file, such as older Keras versions write: save it with safetensors")
+        }
+        [0x80, 2..=5, ..] => Some("this is a Python pickle: save it with safetensors instead"),
+        [_, _, _, _, b'T', b'F', b'L', b'3', ..] => Some("this is a TFLite model, not a checkpoint"),
+        _ => None,
+    }
+}
