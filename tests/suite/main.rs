@@ -1,7 +1,9 @@
 //! The one integration test binary: a list of modules, one a subject.
 
+mod checkpoints;
 mod data;
 mod r#gen;
+mod golden;
 mod images;
 mod passes;
 mod tolerance;

@@ -49,7 +49,7 @@
 //! | `softmax`, `dropout` | (`rate`, ignored) | |
 //! | `residual` | `block`: a list of blocks (`[[block.block]]` below the header), `activation` (none), `repeat` | the input is added to their result |
 //!
-//! `expand` times the input width is the inner width, rounded by `round_to` where it is not whole; `expand_channels` states
+//! `expand` times the input width is the inner width, rounded by `round_to` unless `expand` is whole; `expand_channels` states
 //! it and is scaled by `alpha`. `se` is true or a table: `ratio` (0.25) of the inner width rounded to `round_to` (8), or
 //! `channels`; `activation` (relu), `gate` (hsigmoid or sigmoid), `position` (`"after"` or `"before"` the activation).
 //!

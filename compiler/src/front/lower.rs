@@ -252,7 +252,7 @@ impl Lower<'_, '_> {
             Expand::Channels(c) => self.spec.widths.scale(c, at.block.alpha),
             Expand::Ratio(ratio) => {
                 let inner = in_c as f64 * ratio;
-                if inner.fract() == 0.0 { inner as usize } else { self.spec.widths.round(inner) }
+                if ratio.fract() == 0.0 { inner as usize } else { self.spec.widths.round(inner) }
             }
         };
         if (1..=MAX_CHANNELS).contains(&inner) {
