@@ -6,4 +6,5 @@ mod r#gen;
 mod golden;
 mod images;
 mod passes;
+mod separate;
 mod tolerance;

@@ -94,6 +94,35 @@ fn stems(graph: &Graph) -> HashSet<NodeId> {
     stems
 }
 
+/// Names the two halves of the convolution at `id` as the front end names a separable block: `b.conv` becomes `b.pointwise`, with
+/// its batch norm and activation, and its padding goes to `b.depthwise`, which is returned; any other name stays, and
+/// `<name>.depthwise` is returned.
+fn split_names(graph: &mut Graph, id: NodeId) -> String {
+    let old = name(graph, id);
+    let taken: HashSet<String> = graph.nodes().into_iter().map(|n| name(graph, n)).collect();
+    let fresh = |name: String| (0..).map(|n| format!("{name}{}", "_".repeat(n))).find(|n| !taken.contains(n)).unwrap_or(name);
+    let base = old.strip_suffix(".conv");
+    let depthwise = fresh(format!("{}.depthwise", base.unwrap_or(&old)));
+    let pointwise = base.map(|base| fresh(format!("{base}.pointwise")));
+    let mut around = vec![(graph.inputs_of(id)[0], "pad", Some(&depthwise))];
+    let mut next = graph.single_user(id);
+    for part in ["bn", "act"] {
+        if let Some(user) = next.filter(|&user| name(graph, user) == format!("{old}.{part}")) {
+            around.push((user, part, pointwise.as_ref()));
+            next = graph.single_user(user);
+        }
+    }
+    for (node, part, half) in around {
+        if let Some(half) = half.filter(|_| name(graph, node) == format!("{old}.{part}")) {
+            graph.rename(node, fresh(format!("{half}.{part}")));
+        }
+    }
+    if let Some(pointwise) = pointwise {
+        graph.rename(id, pointwise);
+    }
+    depthwise
+}
+
 /// Whether the layer is one that can be separated at all.
 fn candidate(conv: &Conv, stem: bool) -> Result<(), &'static str> {
     if conv.kernel == [1, 1] {

@@ -15,6 +15,7 @@
 use nalgebra::{DMatrix, SVD};
 
 use super::super::name;
+use super::split_names;
 use crate::ir::op::{Activation, Conv, Depthwise, Op, ShapeError};
 use crate::ir::{Graph, NodeId, Padding};
 
@@ -142,8 +143,9 @@ fn triangle(a: &mut Vec<f64>, rows: usize, columns: usize) -> usize {
     columns
 }
 
-/// Replaces the convolution at `id` by the first `terms` terms of `all`: `id` becomes the pointwise convolution and keeps its
-/// name, bias and whatever is fused behind its sum; a depthwise convolution `<name>.dw` goes before it and takes its window.
+/// Replaces the convolution at `id` by the first `terms` terms of `all`: `id` becomes the pointwise convolution and keeps bias
+/// and whatever is fused behind its sum; a depthwise convolution goes before it and takes its window. `b.conv` becomes
+/// `b.depthwise` and `b.pointwise`. All terms may be asked for, though that costs more than the convolution did.
 ///
 /// # Errors
 /// When the graph refuses the edit: `all` is of another layer.
@@ -185,7 +187,8 @@ pub fn rewrite(graph: &mut Graph, id: NodeId, all: &Terms, terms: usize) -> Resu
         act: Activation::None,
     });
     let mut inputs = graph.inputs_of(id);
-    inputs[0] = graph.add(format!("{}.dw", name(graph, id)), depthwise, &inputs[..1])?;
+    let depthwise_name = split_names(graph, id);
+    inputs[0] = graph.add(depthwise_name, depthwise, &inputs[..1])?;
     let weight = graph.consts.add(pointwise);
     let pointwise = Conv { in_c: wide, kernel: [1, 1], stride: [1, 1], pad: Padding::ZERO, pad_value: None, weight, ..conv };
     graph.replace(id, Op::Conv(pointwise), &inputs)
