@@ -1,0 +1,33 @@
+//! What an x86-64 CPU can do, asked with `cpuid` alone (the standard library's detection is not in `core`).
+
+use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+
+/// Bits of `cpuid` leaf 1, register ecx (Intel SDM volume 2A, table 3-10).
+const FMA: u32 = 1 << 12;
+const OSXSAVE: u32 = 1 << 27;
+const AVX: u32 = 1 << 28;
+/// Bit of `cpuid` leaf 7 subleaf 0, register ebx (table 3-8).
+const AVX2: u32 = 1 << 5;
+/// Bits of XCR0: the operating system saves xmm and ymm registers (SDM volume 1, 13.3).
+const XMM_YMM: u64 = 0b110;
+
+/// Whether AVX2 and FMA can be used. The CPU's word is not enough: the operating system must also save ymm registers when it
+/// switches threads, which OSXSAVE allows to ask and XCR0 answers.
+pub(super) fn avx2_fma() -> bool {
+    if cfg!(miri) {
+        return false; // the interpreter has neither cpuid nor these instructions
+    }
+    if cfg!(all(target_feature = "avx2", target_feature = "fma")) {
+        return true; // the whole program was compiled for such CPUs
+    }
+    if __cpuid(0).eax < 7 {
+        return false;
+    }
+    let leaf1 = __cpuid(1).ecx;
+    if leaf1 & (FMA | OSXSAVE | AVX) != FMA | OSXSAVE | AVX {
+        return false;
+    }
+    // SAFETY: OSXSAVE is set, so XGETBV exists and is enabled.
+    let xcr0 = unsafe { _xgetbv(0) };
+    xcr0 & XMM_YMM == XMM_YMM && __cpuid_count(7, 0).ebx & AVX2 != 0
+}

@@ -1,0 +1,178 @@
+//! The kernels: one file a family, each algorithm written once over [`crate::isa`]'s vectors.
+//!
+//! An entry checks every length and size once and panics with the operand's name on a caller's mistake; nothing behind it
+//! panics. Tensors are NHWC, `x` and `y` are always whole tensors, and `rows` are the output rows to compute, so that a stage
+//! can be streamed and a layer split over threads.
+//!
+//! Invariants, tested for every kernel:
+//! * A result does not depend on the banding, to the bit: an output element is summed in one fixed order (bias, then taps by
+//!   `(ky, kx, c)`, then residual), whatever tile it falls into. It may depend on the [`crate::isa::Isa`] in the last digits.
+//! * Channels need not be multiples of anything; only the elements of the band are written, and none outside of the operands
+//!   is read.
+//! * NaN propagates: through sums, clamps, maxima and means.
+//!
+//! Every kernel has two entries through one body: parameters at run time here, parameters as constants in [`fixed`], for code
+//! whose shapes are known when it is compiled.
+//!
+//! # How to add a kernel
+//! `params.rs` gets its sizes and `reference.rs` its formula; a file here gets the checked entry and an `#[inline(always)]`
+//! body generic over `Simd`; `fixed.rs` an entry if emitted code calls it; `tests/kernels` compares all of them with
+//! `reference` on every instruction set.
+
+mod activation;
+mod conv;
+mod depthwise;
+mod eltwise;
+pub mod fixed;
+mod layout;
+mod pointwise;
+mod pool;
+mod softmax;
+mod tile;
+
+pub use conv::conv;
+pub use depthwise::depthwise;
+pub use eltwise::{act, act_in_place, add, add_in_place, scale, scale_in_place};
+pub use layout::{normalize, pad};
+pub use pointwise::pointwise;
+pub use pool::{global_pool, pool};
+pub use softmax::{softmax, softmax_in_place};
+
+use core::ops::Range;
+
+/// What is added to an output before the activation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Residual<'a> {
+    /// Nothing.
+    None,
+    /// What `y` holds.
+    InPlace,
+    /// A tensor of the output's shape.
+    From(&'a [f32]),
+}
+
+/// Where a body takes its parameters from: memory ([`Given`]) or the constants of a type (`fixed::Const`).
+trait Source<T>: Copy {
+    fn params(self) -> T;
+    /// The output rows to compute.
+    fn rows(self) -> Range<usize>;
+}
+
+/// Parameters known at run time.
+#[derive(Clone, Copy)]
+struct Given<'a, T> {
+    params: &'a T,
+    first: usize,
+    end: usize,
+}
+
+impl<'a, T> Given<'a, T> {
+    fn new(params: &'a T, rows: Range<usize>) -> Self {
+        Self { params, first: rows.start, end: rows.end }
+    }
+}
+
+impl<T: Copy> Source<T> for Given<'_, T> {
+    #[inline(always)]
+    fn params(self) -> T {
+        *self.params
+    }
+    #[inline(always)]
+    fn rows(self) -> Range<usize> {
+        self.first..self.end
+    }
+}
+
+/// The number of elements of a shape; `usize::MAX`, which no slice has, where it overflows.
+#[inline(always)]
+fn size<const N: usize>(dims: [usize; N]) -> usize {
+    let mut product = 1usize;
+    for d in dims {
+        product = match product.checked_mul(d) {
+            Some(p) => p,
+            None => return usize::MAX,
+        };
+    }
+    product
+}
+
+/// Panics unless an operand has the length that the parameters ask for.
+#[inline(always)]
+#[track_caller]
+fn check_len(what: &str, actual: usize, expected: usize) {
+    if actual != expected {
+        wrong_length(what, actual, expected);
+    }
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn wrong_length(what: &str, actual: usize, expected: usize) -> ! {
+    panic!("{what}: {actual} elements where the parameters ask for {expected}")
+}
+
+/// Panics unless the band lies inside the output.
+#[inline(always)]
+#[track_caller]
+fn check_rows(what: &str, rows: &Range<usize>, out_h: usize) {
+    assert!(rows.start <= rows.end && rows.end <= out_h, "{what}: rows {rows:?} of {out_h}");
+}
+
+/// Panics unless windows along one axis make sense and their coordinates fit an `isize`, which the geometry computes in.
+#[inline(always)]
+#[track_caller]
+fn check_windows(what: &str, out: usize, kernel: usize, stride: usize, pad: usize) {
+    let last = out.checked_mul(stride).and_then(|v| v.checked_add(kernel)).and_then(|v| v.checked_add(pad));
+    let fits = matches!(last, Some(v) if v <= isize::MAX as usize);
+    assert!(fits && kernel > 0 && stride > 0, "{what}: {out} windows of {kernel} at stride {stride}, padding {pad}");
+}
+
+/// The input coordinate that tap `tap` of output `at` reads, where it lies inside the input.
+#[inline(always)]
+fn input_at(at: usize, stride: usize, tap: usize, pad: usize, len: usize) -> Option<usize> {
+    let i = (at * stride + tap).wrapping_sub(pad); // wraps to a huge number, so outside, in the padding before the input
+    if i < len { Some(i) } else { None }
+}
+
+/// The taps of output `at` that read inside the input; empty where none does.
+#[inline(always)]
+fn taps_inside(at: usize, stride: usize, kernel: usize, pad: usize, len: usize) -> Range<usize> {
+    let first = at * stride;
+    let end = if len + pad > first { kernel.min(len + pad - first) } else { 0 };
+    let start = if pad > first { (pad - first).min(end) } else { 0 };
+    start..end
+}
+
+/// The outputs along one axis whose windows lie wholly inside the input.
+#[inline(always)]
+fn interior(out: usize, stride: usize, kernel: usize, pad: usize, len: usize) -> Range<usize> {
+    let end = if len + pad >= kernel { ((len + pad - kernel) / stride + 1).min(out) } else { 0 };
+    let start = pad.div_ceil(stride).min(end);
+    start..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// `taps_inside` and `interior` against the definition, tap by tap.
+        #[test]
+        fn window_arithmetic(out in 1usize..9, stride in 1usize..4, kernel in 1usize..6, pad in 0usize..6, len in 1usize..12) {
+            let inner = interior(out, stride, kernel, pad, len);
+            for at in 0..out {
+                let inside: Vec<usize> = (0..kernel).filter(|&t| input_at(at, stride, t, pad, len).is_some()).collect();
+                prop_assert_eq!(taps_inside(at, stride, kernel, pad, len).collect::<Vec<_>>(), inside.clone());
+                prop_assert_eq!(inner.contains(&at), inside.len() == kernel);
+            }
+        }
+    }
+
+    #[test]
+    fn an_overflowing_size_is_no_length() {
+        assert_eq!(size([2, 3, 4]), 24);
+        assert_eq!(size([usize::MAX, 2, 0]), usize::MAX);
+    }
+}

@@ -1,0 +1,114 @@
+//! Packed weights: the order in which kernels read them, zero padded to whole vectors so that no kernel needs a mask.
+//!
+//! * `panels`, for [`crate::kernel::pointwise`] and [`crate::kernel::conv`]: a `[k][n]` matrix as `[ceil(n / 16)][k][16]`, so a
+//!   register tile of sixteen output channels reads one panel from front to back.
+//! * `depthwise`: `[taps][c]` as `[ceil(c / 8)][taps][8]`, so eight channels read all their taps in a row.
+//!
+//! Biases are padded with zeros to whole panels ([`bias_len`]) or whole vectors ([`depthwise_bias_len`]).
+
+/// Output channels of a panel.
+pub const PANEL: usize = 16;
+/// Channels of a vector.
+pub const LANES: usize = crate::isa::simd::LANES;
+
+/// Elements of a `[k][n]` matrix in panels.
+#[must_use]
+pub const fn panels_len(k: usize, n: usize) -> usize {
+    n.div_ceil(PANEL) * PANEL * k
+}
+
+/// Packs `w`, a `[k][n]` matrix, into `out` of [`panels_len`] elements. Panics where a length is another.
+pub fn panels(k: usize, n: usize, w: &[f32], out: &mut [f32]) {
+    assert_eq!(w.len(), k * n, "weights of a {k} x {n} matrix");
+    assert_eq!(out.len(), panels_len(k, n), "panels of a {k} x {n} matrix");
+    blocks::<PANEL>(k, n, w, out);
+}
+
+/// Elements of `[taps][c]` depthwise weights in blocks of eight channels.
+#[must_use]
+pub const fn depthwise_len(taps: usize, c: usize) -> usize {
+    c.div_ceil(LANES) * LANES * taps
+}
+
+/// Packs `w`, depthwise weights `[taps][c]` with `c` output channels, into `out` of [`depthwise_len`] elements. Panics where a
+/// length is another.
+pub fn depthwise(taps: usize, c: usize, w: &[f32], out: &mut [f32]) {
+    assert_eq!(w.len(), taps * c, "depthwise weights of {taps} taps and {c} channels");
+    assert_eq!(out.len(), depthwise_len(taps, c), "packed depthwise weights of {taps} taps and {c} channels");
+    blocks::<LANES>(taps, c, w, out);
+}
+
+/// Elements of the bias of `n` output channels in whole panels: what pointwise and dense convolutions read.
+#[must_use]
+pub const fn bias_len(n: usize) -> usize {
+    n.div_ceil(PANEL) * PANEL
+}
+
+/// Elements of the bias of `c` output channels in whole vectors: what a depthwise convolution reads.
+#[must_use]
+pub const fn depthwise_bias_len(c: usize) -> usize {
+    c.div_ceil(LANES) * LANES
+}
+
+/// Copies a bias (nothing, for a layer without one) and fills up with zeros. Panics where `out` is shorter than `bias`.
+pub fn bias(bias: Option<&[f32]>, out: &mut [f32]) {
+    let bias = bias.unwrap_or(&[]);
+    out[..bias.len()].copy_from_slice(bias);
+    out[bias.len()..].fill(0.0);
+}
+
+/// `[k][n]` to `[ceil(n / WIDTH)][k][WIDTH]`.
+fn blocks<const WIDTH: usize>(k: usize, n: usize, w: &[f32], out: &mut [f32]) {
+    for (block, out) in out.chunks_exact_mut((k * WIDTH).max(1)).enumerate() {
+        let first = block * WIDTH;
+        let valid = WIDTH.min(n - first);
+        for (row, out) in out.chunks_exact_mut(WIDTH).enumerate() {
+            out[..valid].copy_from_slice(&w[row * n + first..][..valid]);
+            out[valid..].fill(0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Every weight stands where the layout says, and everything else is zero.
+        #[test]
+        fn panels_hold_the_matrix(k in 1usize..20, n in 1usize..50) {
+            let w: Vec<f32> = (1..=k * n).map(|v| v as f32).collect();
+            let mut out = vec![f32::NAN; panels_len(k, n)];
+            panels(k, n, &w, &mut out);
+            for (at, v) in out.iter().enumerate() {
+                let (panel, row, lane) = (at / (k * PANEL), at / PANEL % k, at % PANEL);
+                let column = panel * PANEL + lane;
+                prop_assert_eq!(*v, if column < n { w[row * n + column] } else { 0.0 });
+            }
+        }
+
+        #[test]
+        fn depthwise_blocks_hold_the_taps(taps in 1usize..26, c in 1usize..40) {
+            let w: Vec<f32> = (1..=taps * c).map(|v| v as f32).collect();
+            let mut out = vec![f32::NAN; depthwise_len(taps, c)];
+            depthwise(taps, c, &w, &mut out);
+            for (at, v) in out.iter().enumerate() {
+                let (block, tap, lane) = (at / (taps * LANES), at / LANES % taps, at % LANES);
+                let channel = block * LANES + lane;
+                prop_assert_eq!(*v, if channel < c { w[tap * c + channel] } else { 0.0 });
+            }
+        }
+    }
+
+    #[test]
+    fn bias_is_padded() {
+        let mut out = [f32::NAN; 4];
+        bias(Some(&[1.0, 2.0, 3.0]), &mut out);
+        assert_eq!(out, [1.0, 2.0, 3.0, 0.0]);
+        bias(None, &mut out);
+        assert_eq!(out, [0.0; 4]);
+        assert_eq!((bias_len(1), bias_len(16), bias_len(17)), (16, 16, 32));
+        assert_eq!((depthwise_bias_len(1), depthwise_bias_len(8), depthwise_bias_len(9)), (8, 8, 16));
+    }
+}
