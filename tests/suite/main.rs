@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod data;
+mod digits;
 mod r#gen;
 mod golden;
 mod images;

@@ -81,10 +81,8 @@ impl Graph {
     /// When the op cannot take these inputs, or a reader cannot take the new shape; the graph is unchanged.
     pub fn replace(&mut self, id: NodeId, op: Op, inputs: &[NodeId]) -> Result<(), ShapeError> {
         let shapes: Vec<Shape> = inputs.iter().map(|&i| self.shape(i)).collect();
-        let shape = match op {
-            Op::Input | Op::Constant(_) => self.shape(id),
-            _ => op.infer(&shapes)?,
-        };
+        let given = matches!(op, Op::Input | Op::Constant(_));
+        let shape = if given { self.shape(id) } else { op.infer(&shapes)? };
         if shape != self.shape(id) {
             for user in self.users(id) {
                 let mut reads = Vec::new();
