@@ -1,6 +1,7 @@
 //! The one integration test binary: a list of modules, one a subject.
 
 mod checkpoints;
+mod clif;
 mod data;
 mod digits;
 mod r#gen;

@@ -5,3 +5,6 @@
 //! * `clif` (feature `jit`) lowers every kernel to cranelift IR: code in memory, or an object file.
 //!
 //! To add one: a folder here that walks `Plan::steps` with an exhaustive `match` over `Kernel`.
+
+#[cfg(feature = "jit")]
+pub mod clif;

@@ -1,0 +1,121 @@
+//! The C header that goes with an object file.
+
+use std::fmt::Write as _;
+
+use crate::plan::{ALIGN, Plan};
+
+/// The text of `NAME.h`.
+pub(super) fn header(plan: &Plan, target: &str, externals: &[String]) -> String {
+    let name = &plan.name;
+    let upper = name.to_uppercase();
+    let (x, y) = (plan.input.shape, plan.output.shape);
+    let links = match externals {
+        [] => "nothing: no symbol is left to link".to_owned(),
+        names => names.join(", "),
+    };
+    let mut h = String::new();
+    // Writing to a String cannot fail.
+    let _ = write!(
+        h,
+        "/* {name}: a neural network compiled by mnc for {target}.
+ *
+ * input    {upper}_INPUT_LEN floats, NHWC {x}{pixels}
+ * output   {upper}_OUTPUT_LEN floats, NHWC {y}
+ * weights  {upper}_WEIGHTS_BYTES bytes: the file {name}.weights as it is (little-endian f32), read only
+ * arena    {upper}_ARENA_BYTES bytes of scratch; need not be cleared, holds nothing between calls
+ *
+ * The four must not overlap. Each must be aligned as a float is; {upper}_ALIGN ({ALIGN}) is faster for weights and arena.
+ * The function keeps no state: several threads may call it at once, each with an arena and an output of its own.
+ * It needs {links}.
+ */
+#ifndef {upper}_H
+#define {upper}_H
+
+#ifdef __cplusplus
+extern \"C\" {{
+#endif
+
+#define {upper}_INPUT_HEIGHT {xh}
+#define {upper}_INPUT_WIDTH {xw}
+#define {upper}_INPUT_CHANNELS {xc}
+#define {upper}_INPUT_LEN {xn}
+#define {upper}_OUTPUT_HEIGHT {yh}
+#define {upper}_OUTPUT_WIDTH {yw}
+#define {upper}_OUTPUT_CHANNELS {yc}
+#define {upper}_OUTPUT_LEN {yn}
+#define {upper}_ARENA_BYTES {arena}
+#define {upper}_WEIGHTS_BYTES {weights}
+#define {upper}_ALIGN {ALIGN}
+#define {upper}_MACS {macs}ULL
+",
+        pixels = if plan.preprocess.in_graph { ", pixels 0..255 (the network normalises them)" } else { ", normalised" },
+        xh = x.h,
+        xw = x.w,
+        xc = x.c,
+        xn = x.elements(),
+        yh = y.h,
+        yw = y.w,
+        yc = y.c,
+        yn = y.elements(),
+        arena = plan.memory.arena_bytes,
+        weights = plan.weights.bytes(),
+        macs = plan.macs,
+    );
+    if !plan.preprocess.in_graph {
+        let list = |values: &[f64]| values.iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(", ");
+        let _ = write!(
+            h,
+            "\n/* x[c] = (pixel[c] / 255 - mean[c]) / std[c] */\n#define {upper}_MEAN {{ {} }}\n#define {upper}_STD {{ {} }}\n",
+            list(&plan.preprocess.mean),
+            list(&plan.preprocess.std),
+        );
+    }
+    if !plan.labels.is_empty() {
+        let _ = write!(h, "\n/* static const char *const labels[] = {upper}_LABELS; */\n#define {upper}_LABELS {{ \\\n");
+        for label in &plan.labels {
+            let _ = writeln!(h, "    {}, \\", literal(label));
+        }
+        h.push_str("}\n");
+    }
+    let _ = write!(
+        h,
+        "
+void {name}_run(const float *weights, const float *input, float *output, float *arena);
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"
+    );
+    h
+}
+
+/// A C string literal. Octal escapes end after three digits, so what follows cannot join them; `?` is escaped for the sake of
+/// trigraphs.
+fn literal(text: &str) -> String {
+    let mut s = String::from("\"");
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' | b'?' => s.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => s.push(char::from(byte)),
+            _ => {
+                let _ = write!(s, "\\{byte:03o}");
+            }
+        }
+    }
+    s.push('"');
+    s
+}
+
+#[cfg(test)]
+mod tests {
+    use super::literal;
+
+    #[test]
+    fn literals_are_escaped() {
+        assert_eq!(literal(r#"a "b" \ ?"#), r#""a \"b\" \\ \?""#);
+        assert_eq!(literal("é1\n"), r#""\303\2511\012""#);
+    }
+}

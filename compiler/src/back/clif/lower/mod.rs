@@ -1,0 +1,44 @@
+//! Lowering: one file a kernel family, each emitting the body of a function from its parameters and pointers.
+//!
+//! Loads of tensors that the function never writes are marked as such (see [`super::emit`]). A partly filled vector is read and
+//! written lane by lane: a tensor ends where it ends.
+
+mod act;
+mod conv;
+mod depthwise;
+mod dot;
+mod elementwise;
+mod input;
+mod pointwise;
+mod pool;
+mod softmax;
+mod window;
+
+use cranelift_codegen::ir::Value;
+
+use super::class::Class;
+use super::emit::Emit;
+
+/// Emits the body of the function of `class`. `pointers` stand in the class's order; `rows` are the output rows to compute;
+/// classes without rows compute everything.
+pub(super) fn body(e: &mut Emit<'_>, class: &Class, pointers: &[Value], rows: [Value; 2]) {
+    let first = pointers[0];
+    let last = pointers[pointers.len() - 1];
+    match class {
+        Class::Conv { params, pad_value, residual } => conv::lower(e, params, *pad_value, *residual, pointers, rows),
+        Class::Depthwise { params, pad_value } => depthwise::lower(e, params, *pad_value, pointers, rows),
+        Class::Pointwise { params, scale, residual } => pointwise::lower(e, params, *scale, *residual, pointers, rows),
+        Class::Pool(params) => pool::window(e, params, first, last, rows),
+        Class::GlobalPool { pixels, c } => pool::global(e, *pixels, *c, first, last),
+        Class::Add { len, act } => elementwise::add(e, *len, *act, first, pointers[1], last),
+        Class::Scale { pixels, c, act } => elementwise::scale(e, *pixels, *c, *act, first, pointers[1], last),
+        Class::Act { len, act } => elementwise::act(e, *len, *act, first, last),
+        Class::Softmax { c } => softmax::softmax(e, *c, first, last),
+        Class::Normalize { pixels, order } => input::normalize(e, *pixels, order, first, pointers[1], pointers[2], last),
+        Class::Pad { input, output, c, top, left, value } => {
+            let frame = input::Frame { input: *input, output: *output, c: *c, top: *top, left: *left };
+            input::pad(e, &frame, value.then(|| pointers[1]), first, last);
+        }
+        Class::Copy { len } => elementwise::copy(e, *len, first, last),
+    }
+}

@@ -1,0 +1,182 @@
+//! A plan as functions of a cranelift module, the same for code in memory and for object files.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+
+use cranelift_codegen::ir::{AbiParam, ExternalName, InstBuilder, Value, types};
+use cranelift_codegen::isa::{OwnedTargetIsa, TargetIsa};
+use cranelift_codegen::settings::{self, Configurable, Flags};
+use cranelift_codegen::{Context, FinalizedRelocTarget};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_module::{FuncId, Linkage, Module, default_libcall_names};
+
+use super::ClifError;
+use super::class::{Call, Class, Operand, check};
+use super::emit::{Emit, FLOAT, Target};
+use super::lower;
+use crate::plan::{Place, Plan};
+
+/// Pointer arguments of the entry function, in order: weights, input, output, arena.
+const ENTRY_POINTERS: usize = 4;
+
+/// Flags that do not depend on the target. `pic`: position-independent, as objects must be and code in memory must not.
+pub(super) fn flags(pic: bool) -> Result<Flags, ClifError> {
+    let mut builder = settings::builder();
+    for (name, value) in [
+        ("opt_level", "speed"),
+        ("is_pic", if pic { "true" } else { "false" }),
+        ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
+        // Frames are small: nothing to probe, and no symbol to link for it.
+        ("enable_probestack", "false"),
+        ("use_colocated_libcalls", "false"),
+    ] {
+        builder.set(name, value).map_err(|e| ClifError::Code(e.to_string()))?;
+    }
+    Ok(Flags::new(builder))
+}
+
+/// What the emitter must know of `isa`.
+fn target(isa: &dyn TargetIsa) -> Target {
+    let x86 = matches!(isa.triple().architecture, target_lexicon::Architecture::X86_64);
+    Target { x86, fma: !x86 || (has(isa, "has_fma") && has(isa, "has_avx")) }
+}
+
+/// Whether a flag of the target is set.
+pub(super) fn has(isa: &dyn TargetIsa, flag: &str) -> bool {
+    isa.isa_flags().iter().any(|f| f.name == flag && f.as_bool() == Some(true))
+}
+
+/// What [`define`] made.
+pub(super) struct Defined {
+    /// The entry function.
+    pub entry: FuncId,
+    /// Symbols that the code calls and the module does not hold.
+    pub externals: BTreeSet<String>,
+}
+
+/// The state that compiling functions shares.
+struct Compiler<'m, M> {
+    module: &'m mut M,
+    context: Context,
+    builder_context: FunctionBuilderContext,
+    target: Target,
+    externals: BTreeSet<String>,
+}
+
+/// Compiles every distinct kernel of `plan` and the entry function `symbol`, which calls them in order:
+/// `void symbol(const float *weights, const float *input, float *output, float *arena)`.
+pub(super) fn define<M: Module>(module: &mut M, plan: &Plan, symbol: &str) -> Result<Defined, ClifError> {
+    let mut compiler = Compiler {
+        target: target(module.isa()),
+        context: module.make_context(),
+        builder_context: FunctionBuilderContext::new(),
+        externals: BTreeSet::new(),
+        module,
+    };
+    let mut functions: HashMap<Class, FuncId> = HashMap::new();
+    let mut calls = Vec::new();
+    for stage in &plan.stages {
+        for step in &stage.steps {
+            check(step)?;
+            let Call { class, operands } = Call::of(step);
+            let rows = class.rows();
+            // Every step has a whole buffer, so a chain may as well run step by step.
+            let strip = if stage.steps.len() == 1 { stage.strip_rows.max(1) } else { rows };
+            let id = match functions.get(&class) {
+                Some(&id) => id,
+                None => {
+                    let id = compiler.kernel(&class, &format!("{symbol}.{}.{}", functions.len(), class.name()))?;
+                    functions.insert(class, id);
+                    id
+                }
+            };
+            calls.extend((0..rows).step_by(strip).map(|row| (id, operands.clone(), row..rows.min(row + strip))));
+        }
+    }
+    let entry = compiler.entry(plan, &calls, symbol)?;
+    Ok(Defined { entry, externals: compiler.externals })
+}
+
+impl<M: Module> Compiler<'_, M> {
+    /// Compiles the function of one class.
+    fn kernel(&mut self, class: &Class, name: &str) -> Result<FuncId, ClifError> {
+        let id = self.declare(name, Linkage::Local, class.pointers() + 2)?;
+        self.emit(|e, arguments| {
+            let (pointers, rows) = arguments.split_at(class.pointers());
+            lower::body(e, class, pointers, [rows[0], rows[1]]);
+        });
+        self.finish(id)
+    }
+
+    /// Compiles the function that calls the others.
+    fn entry(&mut self, plan: &Plan, calls: &[(FuncId, Vec<Operand>, Range<usize>)], symbol: &str) -> Result<FuncId, ClifError> {
+        let id = self.declare(symbol, Linkage::Export, ENTRY_POINTERS)?;
+        let mut references = HashMap::new();
+        for (callee, ..) in calls {
+            references
+                .entry(*callee)
+                .or_insert_with(|| self.module.declare_func_in_func(*callee, &mut self.context.func));
+        }
+        self.emit(|e, bases| {
+            for (callee, operands, rows) in calls {
+                let mut arguments: Vec<Value> = operands.iter().map(|&o| address(e, plan, bases, o)).collect();
+                arguments.extend([e.val(rows.start), e.val(rows.end)]);
+                e.b.ins().call(references[callee], &arguments);
+            }
+        });
+        self.finish(id)
+    }
+
+    /// Starts a function of `arguments` 64-bit numbers without a result.
+    fn declare(&mut self, name: &str, linkage: Linkage, arguments: usize) -> Result<FuncId, ClifError> {
+        let mut signature = self.module.make_signature();
+        signature.params.extend(vec![AbiParam::new(types::I64); arguments]);
+        let id = self.module.declare_function(name, linkage, &signature)?;
+        self.context.func.signature = signature;
+        Ok(id)
+    }
+
+    /// Fills in its body.
+    fn emit(&mut self, body: impl FnOnce(&mut Emit<'_>, &[Value])) {
+        let mut b = FunctionBuilder::new(&mut self.context.func, &mut self.builder_context);
+        let block = b.create_block();
+        b.append_block_params_for_function_params(block);
+        b.switch_to_block(block);
+        b.seal_block(block);
+        let arguments = b.block_params(block).to_vec();
+        let mut e = Emit { b, target: self.target };
+        body(&mut e, &arguments);
+        e.b.ins().return_(&[]);
+        e.b.finalize(self.module.isa().frontend_config());
+    }
+
+    /// Compiles it.
+    fn finish(&mut self, id: FuncId) -> Result<FuncId, ClifError> {
+        self.module.define_function(id, &mut self.context)?;
+        let names = default_libcall_names();
+        let relocations = self.context.compiled_code().into_iter().flat_map(|code| code.buffer.relocs());
+        self.externals.extend(relocations.filter_map(|r| match &r.target {
+            FinalizedRelocTarget::ExternalName(ExternalName::LibCall(call)) => Some(names(*call)),
+            FinalizedRelocTarget::ExternalName(_) | FinalizedRelocTarget::Func(_) => None,
+        }));
+        self.module.clear_context(&mut self.context);
+        Ok(id)
+    }
+}
+
+/// Where an operand stands, from the entry function's pointers.
+fn address(e: &mut Emit<'_>, plan: &Plan, bases: &[Value], operand: Operand) -> Value {
+    let (base, offset) = match operand {
+        Operand::Weight(id) => (bases[0], plan.weights.entries[id.0].offset as i64 * FLOAT),
+        Operand::Place(Place::Input) => (bases[1], 0),
+        Operand::Place(Place::Output) => (bases[2], 0),
+        Operand::Place(Place::Arena(id)) => (bases[3], plan.memory.buffers[id.0].offset as i64),
+    };
+    e.at(base, offset)
+}
+
+/// The instruction set of this machine, with everything it can do.
+pub(super) fn host() -> Result<OwnedTargetIsa, ClifError> {
+    let builder = cranelift_native::builder().map_err(|e| ClifError::Host(e.to_owned()))?;
+    builder.finish(flags(false)?).map_err(|e| ClifError::Code(e.to_string()))
+}
