@@ -150,14 +150,8 @@ fn bias(n: usize, seed: u64, padded: usize) -> (Vec<f32>, Vec<f32>) {
     (values, packed)
 }
 
-const ACTIVATIONS: [Activation; 6] = [
-    Activation::None,
-    Activation::Relu,
-    Activation::Relu6,
-    Activation::HSwish,
-    Activation::HSigmoid,
-    Activation::Sigmoid,
-];
+const ACTIVATIONS: [Activation; 6] =
+    [Activation::None, Activation::Relu, Activation::Relu6, Activation::HSwish, Activation::HSigmoid, Activation::Sigmoid];
 
 /// Input length, output length, window, stride and padding before, of one axis.
 fn axis(most: usize) -> impl Strategy<Value = [usize; 5]> {

@@ -378,7 +378,7 @@ impl Emit<'_> {
     }
 
     /// Four floats from their bits.
-    pub fn from_bits(&mut self, v: Value) -> Value {
+    pub fn floats(&mut self, v: Value) -> Value {
         self.b.ins().bitcast(types::F32X4, little(), v)
     }
 }

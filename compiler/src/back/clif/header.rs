@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::front::ColorOrder;
 use crate::plan::{ALIGN, Plan};
 
 /// The text of `NAME.h`.
@@ -48,7 +49,7 @@ extern \"C\" {{
 #define {upper}_ALIGN {ALIGN}
 #define {upper}_MACS {macs}ULL
 ",
-        pixels = if plan.preprocess.in_graph { ", pixels 0..255 (the network normalises them)" } else { ", normalised" },
+        pixels = pixels(plan),
         xh = x.h,
         xw = x.w,
         xc = x.c,
@@ -90,6 +91,18 @@ void {name}_run(const float *weights, const float *input, float *output, float *
 "
     );
     h
+}
+
+/// What the input's elements are.
+fn pixels(plan: &Plan) -> &'static str {
+    let preprocess = &plan.preprocess;
+    match (preprocess.in_graph, preprocess.order, plan.input.shape.c) {
+        (true, _, 3) => ", red green blue, 0..255",
+        (true, ..) => ", pixels 0..255",
+        (false, ColorOrder::Rgb, 3) => ", red green blue, normalised",
+        (false, ColorOrder::Bgr, 3) => ", blue green red, normalised",
+        (false, ..) => ", normalised",
+    }
 }
 
 /// A C string literal. Octal escapes end after three digits, so what follows cannot join them; `?` is escaped for the sake of

@@ -2,8 +2,9 @@
 
 use mnc_runtime::net::{Net, RunError};
 
+use super::ClifError;
 use super::exec::{Code, Lengths, Memory};
-use super::{ClifError, module};
+use super::module::{self, Text};
 use crate::plan::{ALIGN, Plan, Tensor};
 
 /// A compiled net with its weights and its arena. Its executable memory is released on drop.
@@ -21,7 +22,7 @@ pub struct JitNet {
 /// [`ClifError::Host`] on a machine that cranelift does not know, [`ClifError::TooLarge`] for tensors of 2 GiB and more.
 pub fn compile_jit(plan: &Plan) -> Result<JitNet, ClifError> {
     let mut memory = Memory::new(module::host()?);
-    let entry = module::define(memory.module(), plan, &plan.name)?.entry;
+    let entry = module::define(memory.module(), plan, &plan.name, Text::None)?.entry;
     let code = Code::new(memory, entry, plan)?;
     let lengths = Lengths::of(plan);
     Ok(JitNet {

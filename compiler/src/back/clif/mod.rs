@@ -21,7 +21,7 @@ mod module;
 mod object;
 
 pub use jit::{JitNet, compile_jit};
-pub use object::{Object, object};
+pub use object::{Object, object, text};
 
 use crate::diag::Diagnostic;
 

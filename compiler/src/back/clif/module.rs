@@ -1,6 +1,7 @@
 //! A plan as functions of a cranelift module, the same for code in memory and for object files.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use cranelift_codegen::ir::{AbiParam, ExternalName, InstBuilder, Value, types};
@@ -52,6 +53,17 @@ pub(super) struct Defined {
     pub entry: FuncId,
     /// Symbols that the code calls and the module does not hold.
     pub externals: BTreeSet<String>,
+    /// Every function as cranelift's text.
+    pub text: String,
+}
+
+/// Whether [`define`] also writes the functions down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Text {
+    /// Nobody asked.
+    None,
+    /// As they were before optimisation.
+    Record,
 }
 
 /// The state that compiling functions shares.
@@ -61,16 +73,20 @@ struct Compiler<'m, M> {
     builder_context: FunctionBuilderContext,
     target: Target,
     externals: BTreeSet<String>,
+    record: Text,
+    text: String,
 }
 
 /// Compiles every distinct kernel of `plan` and the entry function `symbol`, which calls them in order:
 /// `void symbol(const float *weights, const float *input, float *output, float *arena)`.
-pub(super) fn define<M: Module>(module: &mut M, plan: &Plan, symbol: &str) -> Result<Defined, ClifError> {
+pub(super) fn define<M: Module>(module: &mut M, plan: &Plan, symbol: &str, record: Text) -> Result<Defined, ClifError> {
     let mut compiler = Compiler {
         target: target(module.isa()),
         context: module.make_context(),
         builder_context: FunctionBuilderContext::new(),
         externals: BTreeSet::new(),
+        record,
+        text: String::new(),
         module,
     };
     let mut functions: HashMap<Class, FuncId> = HashMap::new();
@@ -94,7 +110,7 @@ pub(super) fn define<M: Module>(module: &mut M, plan: &Plan, symbol: &str) -> Re
         }
     }
     let entry = compiler.entry(plan, &calls, symbol)?;
-    Ok(Defined { entry, externals: compiler.externals })
+    Ok(Defined { entry, externals: compiler.externals, text: compiler.text })
 }
 
 impl<M: Module> Compiler<'_, M> {
@@ -105,7 +121,7 @@ impl<M: Module> Compiler<'_, M> {
             let (pointers, rows) = arguments.split_at(class.pointers());
             lower::body(e, class, pointers, [rows[0], rows[1]]);
         });
-        self.finish(id)
+        self.finish(id, name)
     }
 
     /// Compiles the function that calls the others.
@@ -113,9 +129,7 @@ impl<M: Module> Compiler<'_, M> {
         let id = self.declare(symbol, Linkage::Export, ENTRY_POINTERS)?;
         let mut references = HashMap::new();
         for (callee, ..) in calls {
-            references
-                .entry(*callee)
-                .or_insert_with(|| self.module.declare_func_in_func(*callee, &mut self.context.func));
+            references.entry(*callee).or_insert_with(|| self.module.declare_func_in_func(*callee, &mut self.context.func));
         }
         self.emit(|e, bases| {
             for (callee, operands, rows) in calls {
@@ -124,7 +138,7 @@ impl<M: Module> Compiler<'_, M> {
                 e.b.ins().call(references[callee], &arguments);
             }
         });
-        self.finish(id)
+        self.finish(id, symbol)
     }
 
     /// Starts a function of `arguments` 64-bit numbers without a result.
@@ -151,7 +165,11 @@ impl<M: Module> Compiler<'_, M> {
     }
 
     /// Compiles it.
-    fn finish(&mut self, id: FuncId) -> Result<FuncId, ClifError> {
+    fn finish(&mut self, id: FuncId, name: &str) -> Result<FuncId, ClifError> {
+        if self.record == Text::Record {
+            // Writing to a String cannot fail.
+            let _ = writeln!(self.text, "; {name}\n{}", self.context.func.display());
+        }
         self.module.define_function(id, &mut self.context)?;
         let names = default_libcall_names();
         let relocations = self.context.compiled_code().into_iter().flat_map(|code| code.buffer.relocs());

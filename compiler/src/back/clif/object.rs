@@ -6,11 +6,12 @@ use std::str::FromStr;
 
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::Configurable;
-use cranelift_module::default_libcall_names;
+use cranelift_module::{Module, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
 use target_lexicon::{Aarch64Architecture, Architecture, BinaryFormat, Triple};
 
-use super::{ClifError, header, module};
+use super::module::{self, Defined, Text};
+use super::{ClifError, header};
 use crate::plan::Plan;
 
 /// What a user may ask for.
@@ -37,20 +38,31 @@ pub struct Object {
 /// # Errors
 /// [`ClifError::Target`] for a target that is none of these, [`ClifError::TooLarge`] for tensors of 2 GiB and more.
 pub fn object(plan: &Plan, target: Option<&str>) -> Result<Object, ClifError> {
-    let isa = isa(target)?;
-    let triple = isa.triple().to_string();
-    let symbol = format!("{}_run", plan.name);
-    let builder = ObjectBuilder::new(isa, plan.name.as_str(), default_libcall_names())?;
-    let mut objects = ObjectModule::new(builder);
-    let defined = module::define(&mut objects, plan, &symbol)?;
+    let (module, defined) = define(plan, target, Text::None)?;
+    let triple = module.isa().triple().to_string();
     let externals: Vec<String> = defined.externals.into_iter().collect();
-    let bytes = objects.finish().emit().map_err(|e| ClifError::Code(e.to_string()))?;
+    let bytes = module.finish().emit().map_err(|e| ClifError::Code(e.to_string()))?;
     Ok(Object {
         bytes,
         header: header::header(plan, target.unwrap_or(&triple), &externals),
         weights: plan.weights.data.iter().flat_map(|v| v.to_le_bytes()).collect(),
         externals,
     })
+}
+
+/// Every function of the object as cranelift's text, before optimisation; the entry function comes last.
+///
+/// # Errors
+/// As [`object`].
+pub fn text(plan: &Plan, target: Option<&str>) -> Result<String, ClifError> {
+    Ok(define(plan, target, Text::Record)?.1.text)
+}
+
+fn define(plan: &Plan, target: Option<&str>, text: Text) -> Result<(ObjectModule, Defined), ClifError> {
+    let builder = ObjectBuilder::new(isa(target)?, plan.name.as_str(), default_libcall_names())?;
+    let mut module = ObjectModule::new(builder);
+    let defined = module::define(&mut module, plan, &format!("{}_run", plan.name), text)?;
+    Ok((module, defined))
 }
 
 /// The instruction set that `target` names.
@@ -65,10 +77,7 @@ fn isa(target: Option<&str>) -> Result<OwnedTargetIsa, ClifError> {
         Some(_) => Triple::from_str(triple).map_err(|e| refuse(e.to_string()))?,
         None => Triple::host(),
     };
-    let known = matches!(
-        triple.architecture,
-        Architecture::X86_64 | Architecture::Aarch64(Aarch64Architecture::Aarch64)
-    );
+    let known = matches!(triple.architecture, Architecture::X86_64 | Architecture::Aarch64(Aarch64Architecture::Aarch64));
     if !known {
         return Err(refuse(format!("no code can be made for `{}`", triple.architecture)));
     }

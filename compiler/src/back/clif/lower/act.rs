@@ -77,5 +77,5 @@ pub(super) fn exp(e: &mut Emit<'_>, x: Value) -> Value {
     let n = e.b.ins().ishl(n, exponent);
     let p = e.bits(p);
     let scaled = e.b.ins().iadd(p, n);
-    e.from_bits(scaled)
+    e.floats(scaled)
 }

@@ -131,15 +131,7 @@ impl Layer<'_> {
     }
 
     /// All taps, the padding content where the input has none.
-    fn padded_taps(
-        &self,
-        e: &mut Emit<'_>,
-        tile: Tile,
-        group: Group,
-        origin: Int,
-        value: Value,
-        acc: Vec<Value>,
-    ) -> Vec<Value> {
+    fn padded_taps(&self, e: &mut Emit<'_>, tile: Tile, group: Group, origin: Int, value: Value, acc: Vec<Value>) -> Vec<Value> {
         e.each_vec(0i64, self.p.kernel_h, 1, acc, |e, ky, acc| {
             let row = e.add(group.origin, ky);
             let row = self.rows.exists(e, row);

@@ -48,8 +48,7 @@ impl Tile {
 
     /// Accumulators that start with the bias.
     pub fn start(self, e: &mut Emit<'_>, bias: Value) -> Vec<Value> {
-        let row: Vec<Value> =
-            (0..self.vectors()).map(|v| e.load(Mem::Fixed, bias, v as i32 * VECTOR, LANES)).collect();
+        let row: Vec<Value> = (0..self.vectors()).map(|v| e.load(Mem::Fixed, bias, v as i32 * VECTOR, LANES)).collect();
         row.repeat(self.pixels)
     }
 
@@ -96,9 +95,8 @@ impl Tile {
     /// One `k` of the run. The values are ordered pixel by pixel, so that a broadcast element lives for one pixel only.
     fn product(self, e: &mut Emit<'_>, run: Run, k: i64, acc: &[Value]) -> Vec<Value> {
         let vectors = self.vectors();
-        let mut w: Vec<Value> = (0..vectors)
-            .map(|v| e.load(Mem::Fixed, run.w, (k * PANEL_ROW) as i32 + v as i32 * VECTOR, LANES))
-            .collect();
+        let mut w: Vec<Value> =
+            (0..vectors).map(|v| e.load(Mem::Fixed, run.w, (k * PANEL_ROW) as i32 + v as i32 * VECTOR, LANES)).collect();
         if let Some(scale) = run.scale {
             let s = e.load_splat(Mem::Fixed, scale, (k * FLOAT) as i32);
             for w in &mut w {
