@@ -530,11 +530,19 @@ fn executable_memory() -> (usize, bool) {
     (bytes, writable)
 }
 
-/// Run in a process of its own (see `code_is_released`), because the other tests' threads map code too.
+/// The process maps what it maps: this test starts itself again, alone, because the other tests' threads map code too.
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "started by code_is_released"]
-fn code_is_released_alone() {
+fn code_is_released() {
+    const ALONE: &str = "MNC_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let this = std::env::current_exe().expect("this test");
+        let arguments = ["--exact", "clif::code_is_released", "--test-threads=1"];
+        let out = Command::new(this).args(arguments).env(ALONE, "1").output().expect("this test runs again");
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
     let planner = small_net();
     let x = random(9 * 9 * 3, 7);
     let expected = planner.run(&x);
@@ -553,17 +561,6 @@ fn code_is_released_alone() {
     broken.plan.stages[5].steps[0].input_shape = Shape::hwc(1 << 20, 1 << 20, 1);
     assert!(matches!(compile_jit(&broken.plan), Err(ClifError::TooLarge { .. })));
     assert_eq!(executable_memory(), (before, false));
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn code_is_released() {
-    let status = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "clif::code_is_released_alone", "--ignored", "--test-threads=1"])
-        .output()
-        .expect("this test runs again");
-    let text = String::from_utf8_lossy(&status.stdout);
-    assert!(status.status.success() && text.contains("1 passed"), "{text}");
 }
 
 #[test]
