@@ -9,4 +9,6 @@ mod golden;
 mod images;
 mod passes;
 mod separate;
+mod spec;
 mod tolerance;
+mod weights;

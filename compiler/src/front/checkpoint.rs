@@ -72,6 +72,14 @@ impl Checkpoint {
         Ok(Self { map, tensors })
     }
 
+    /// Takes a prefix off all names that training wrappers put in front of all of them; false where there is none.
+    pub(super) fn strip_wrapper(&mut self) -> bool {
+        let all = |prefix: &&&str| !self.tensors.is_empty() && self.tensors.keys().all(|name| name.starts_with(**prefix));
+        let Some(prefix) = ["module.", "model.", "_orig_mod.", "net.", "backbone."].iter().find(all) else { return false };
+        self.tensors = std::mem::take(&mut self.tensors).into_iter().map(|(n, i)| (n[prefix.len()..].to_string(), i)).collect();
+        true
+    }
+
     /// The elements of a tensor in stored order; empty for an element type that is not a float.
     pub(super) fn read(&self, info: &Info) -> Vec<f32> {
         let bytes = &self.map[info.range.clone()];

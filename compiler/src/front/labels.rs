@@ -32,7 +32,7 @@ pub(super) fn read(spec: &Spec, base: &Path, graph: &Graph, files: &mut Vec<Path
             match read_text(&path, MAX_BYTES) {
                 Ok(text) => {
                     files.push(path);
-                    text.lines().map(|l| l.trim().to_string()).collect()
+                    text.trim_start_matches('\u{feff}').trim_end().lines().map(|l| l.trim().to_string()).collect()
                 }
                 Err(e) => {
                     let message = format!("cannot read the labels {}: {e}", path.display());
@@ -44,8 +44,9 @@ pub(super) fn read(spec: &Spec, base: &Path, graph: &Graph, files: &mut Vec<Path
     };
     if names.len() != outputs {
         let d = Diagnostic::error(format!("{} labels for {outputs} outputs", names.len())).at(&labels.span, "");
-        out.push(match names.len().abs_diff(outputs) {
-            1 => d.help("some nets have a background class in front of the 1000 of ImageNet, some have not"),
+        out.push(match (names.len(), outputs) {
+            (1001, 1000) => d.help("the list begins with a background class that this net has not"),
+            (1000, 1001) => d.help("this net has a background class in front, the list has none"),
             _ => d,
         });
     }

@@ -21,6 +21,7 @@ pub mod sets;
 pub mod value;
 mod weights;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use self::lower::{Lowered, lower};
@@ -203,11 +204,12 @@ fn with_weights(
 
 /// Reads a text file of at most `max` bytes.
 fn read_text(path: &Path, max: u64) -> std::io::Result<String> {
-    let meta = std::fs::metadata(path)?;
-    if meta.len() > max {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(max + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > max {
         return Err(std::io::Error::other(format!("it is longer than {max} bytes")));
     }
-    std::fs::read_to_string(path)
+    Ok(text)
 }
 
 #[cfg(test)]

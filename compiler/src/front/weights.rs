@@ -16,7 +16,7 @@ use crate::diag::{Diagnostic, Diagnostics, Span, nearest};
 pub(super) struct Fitted {
     file: Checkpoint,
     /// For every layer, the names of its tensors in the file.
-    found: Vec<BTreeMap<u8, String>>,
+    found: Found,
     keras: bool,
     /// One line for the user.
     pub(super) from: String,
@@ -45,35 +45,58 @@ pub(super) fn fit(spec: &Spec, path: &Path, at: Option<&Span>, dry: &Lowered) ->
         Some(span) => d.at(span, ""),
         None => d,
     };
-    let file = Checkpoint::open(path).map_err(|d| vec![place(d)])?;
     let mut out = Diagnostics::new();
     check_map(spec, &dry.layers, &mut out);
+    let mut file = match Checkpoint::open(path) {
+        Ok(file) => file,
+        Err(d) => {
+            out.push(place(d));
+            return Err(out);
+        }
+    };
 
-    let mapped = |l: &Layer| spec.weights.map.keys().any(|k| *k == l.name || k.strip_prefix(&l.name) == Some(".weight"));
-    let names = file.tensors.keys().map(String::as_str);
-    let all = candidates(spec.weights.names, &dry.units, &dry.layers, names, &mapped);
-    let best = all
-        .into_iter()
-        .map(|c| (find_all(spec, &file, &dry.layers, &c), c))
-        .rev()
-        .max_by_key(|(found, _)| found.iter().map(BTreeMap::len).sum::<usize>());
-    let Some((found, candidate)) = best else { return Err(out) };
-
+    let mut best = match_names(spec, &file, dry);
+    while matched(&best.0) == 0 && file.strip_wrapper() {
+        best = match_names(spec, &file, dry);
+    }
+    let (found, candidate) = best;
     let check = Check { path, layers: &dry.layers, file: &file, found: &found, candidate: &candidate };
     let mut problems = Diagnostics::new();
     let keras = check.shapes(spec, &mut problems);
-    check.missing(&mut problems);
-    if !spec.weights.ignore_extra {
+    if let Some(d) = check.folded() {
+        problems.push(d);
+    } else if !check.missing(&mut problems) && !spec.weights.ignore_extra {
         check.extra(&mut problems);
     }
-    check.suggest_fold(&mut problems);
     out.extend(problems.into_iter().map(place));
     if !out.is_empty() {
         return Err(out);
     }
-    let count: usize = found.iter().map(BTreeMap::len).sum();
-    let from = format!("{} ({} names, {count} tensors)", path.display(), candidate.who);
+    let from = format!("{} ({} names, {} tensors)", path.display(), candidate.who, matched(&found));
     Ok(Fitted { file, found, keras, from, bad: RefCell::default() })
+}
+
+/// The names in the file of every layer's tensors.
+type Found = Vec<BTreeMap<u8, String>>;
+
+fn matched(found: &Found) -> usize {
+    found.iter().map(BTreeMap::len).sum()
+}
+
+/// The naming that finds most tensors, the first of equals, and what it finds.
+fn match_names(spec: &Spec, file: &Checkpoint, dry: &Lowered) -> (Found, Candidate) {
+    let mapped = |l: &Layer| spec.weights.map.keys().any(|k| *k == l.name || k.strip_prefix(&l.name) == Some(".weight"));
+    let names = file.tensors.keys().map(String::as_str);
+    let mut all = candidates(spec.weights.names, &dry.units, &dry.layers, names, &mapped).into_iter();
+    let first = all.next().expect("every naming has a candidate");
+    let mut best = (find_all(spec, file, &dry.layers, &first), first);
+    for candidate in all {
+        let found = find_all(spec, file, &dry.layers, &candidate);
+        if matched(&found) > matched(&best.0) {
+            best = (found, candidate);
+        }
+    }
+    best
 }
 
 impl Fitted {
@@ -98,7 +121,7 @@ impl Fitted {
         if bad.is_empty() {
             return None;
         }
-        let what = format!("{} tensors of {} have infinite or undefined elements: {}", bad.len(), path.display(), some(&bad));
+        let what = format!("infinite or undefined elements in {} of {}: {}", tensors(bad.len()), path.display(), some(&bad));
         Some(Diagnostic::error(what).help("was the training run healthy, and the file copied whole?"))
     }
 }
@@ -153,7 +176,7 @@ fn spec_leaf(tensor: Tensor) -> &'static str {
 }
 
 /// The names in the file of every tensor of every layer, where they are there.
-fn find_all(spec: &Spec, file: &Checkpoint, layers: &[Layer], candidate: &Candidate) -> Vec<BTreeMap<u8, String>> {
+fn find_all(spec: &Spec, file: &Checkpoint, layers: &[Layer], candidate: &Candidate) -> Found {
     let map = |key: &str| spec.weights.map.get(key).map(|(name, _)| name.as_str());
     layers
         .iter()
@@ -200,12 +223,17 @@ fn some(names: &[String]) -> String {
     }
 }
 
+/// `1 tensor`, `2 tensors`
+fn tensors(n: usize) -> String {
+    if n == 1 { "1 tensor".into() } else { format!("{n} tensors") }
+}
+
 /// What is compared.
 struct Check<'a> {
     path: &'a Path,
     layers: &'a [Layer],
     file: &'a Checkpoint,
-    found: &'a [BTreeMap<u8, String>],
+    found: &'a Found,
     candidate: &'a Candidate,
 }
 
@@ -250,11 +278,11 @@ impl Check<'_> {
             }
         }
         if !types.is_empty() {
-            let what = format!("{} tensors of {} are not floats: {}", types.len(), self.path.display(), some(&types));
+            let what = format!("no floats in {} of {}: {}", tensors(types.len()), self.path.display(), some(&types));
             out.push(Diagnostic::error(what).help("f32, f16, bf16 and f64 are read"));
         }
         if !wrong.is_empty() {
-            let what = format!("{} tensors of {} have another shape: {}", wrong.len(), self.path.display(), some(&wrong));
+            let what = format!("another shape in {} of {}: {}", tensors(wrong.len()), self.path.display(), some(&wrong));
             let d = Diagnostic::error(what);
             out.push(match self.classes(keras, wrong.len()) {
                 Some(help) => d.help(help),
@@ -283,8 +311,8 @@ impl Check<'_> {
         Some(format!("the checkpoint has {found} classes{background}, the spec {want}: write `classes = {found}`"))
     }
 
-    /// Tensors that are not there.
-    fn missing(&self, out: &mut Diagnostics) {
+    /// Reports tensors that are not there; returns whether that is all of them.
+    fn missing(&self, out: &mut Diagnostics) -> bool {
         let mut missing = Vec::new();
         let mut total = 0;
         for (index, layer) in self.layers.iter().enumerate() {
@@ -296,7 +324,7 @@ impl Check<'_> {
             }
         }
         if missing.is_empty() {
-            return;
+            return false;
         }
         let n = missing.len();
         let what = format!("{} lacks {n} of the {total} tensors that the net needs: {}", self.path.display(), some(&missing));
@@ -308,6 +336,7 @@ impl Check<'_> {
             }
         };
         out.push(Diagnostic::error(what).help(help));
+        n == total
     }
 
     /// What a missing tensor would be called.
@@ -334,23 +363,30 @@ impl Check<'_> {
             .cloned()
             .collect();
         if !extra.is_empty() {
-            let what = format!("{} has {} tensors that the net does not use: {}", self.path.display(), extra.len(), some(&extra));
+            let what =
+                format!("{} has {} that the net does not use: {}", self.path.display(), tensors(extra.len()), some(&extra));
             out.push(Diagnostic::error(what).help("if that is as it should be, write `extra = \"ignore\"` in `[weights]`"));
         }
     }
 
-    /// Where all batch norm is missing and biases are there instead, or the other way round, one sentence says so.
-    fn suggest_fold(&self, out: &mut Diagnostics) {
-        let norms = self.layers.iter().filter(|l| l.batch_norm).count();
-        let found = self.found.iter().filter(|f| f.contains_key(&(Tensor::Gamma as u8))).count();
-        let biases = self.layers.iter().zip(&self.candidate.prefixes).filter(|(l, prefix)| {
-            let bias = prefix.as_ref().and_then(|(conv, _)| find(self.file, conv, Tensor::Bias));
-            l.batch_norm && !l.bias && bias.is_some()
-        });
-        if norms > 0 && found == 0 && biases.count() == norms {
-            let d = Diagnostic::error(format!("in {} batch norm is folded into the convolutions", self.path.display()));
-            out.push(d.help("write `batch_norm = false` in `[net]`"));
+    /// One sentence where the file has biases for all the batch norm that the spec wants, or the other way round.
+    fn folded(&self) -> Option<Diagnostic> {
+        let pairs = || self.layers.iter().zip(&self.candidate.prefixes).filter_map(|(l, p)| Some((l, p.as_ref()?)));
+        let path = self.path.display();
+        let norms = pairs().filter(|(l, _)| l.batch_norm);
+        let none = self.found.iter().all(|f| !f.contains_key(&(Tensor::Gamma as u8)));
+        let mut biases = norms.clone().map(|(_, (conv, _))| find(self.file, conv, Tensor::Bias).is_some());
+        if none && norms.count() > 0 && biases.all(|b| b) {
+            let d = Diagnostic::error(format!("in {path} batch norm is folded into the convolutions"));
+            return Some(d.help("write `batch_norm = false` and `bias = true` in `[net]`"));
         }
+        let bare = pairs().filter(|(l, (_, bn))| !l.batch_norm && !matches!(l.kind, LayerKind::Dense { .. }) && !bn.is_empty());
+        let mut norms = bare.clone().map(|(_, (_, bn))| find(self.file, bn, Tensor::Mean).is_some());
+        if bare.count() > 0 && norms.all(|n| n) {
+            let d = Diagnostic::error(format!("in {path} the convolutions are followed by batch norm"));
+            return Some(d.help("write `batch_norm = true` in `[net]`, and `bias = false` unless there are biases too"));
+        }
+        None
     }
 }
 

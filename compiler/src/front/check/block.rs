@@ -32,7 +32,12 @@ const KINDS: [&str; 14] = [
 
 /// Checks a list of blocks. The result ends before the first block that is wrong.
 pub(super) fn check_list(value: &Value, d: &Defaults, depth: usize, out: &mut Diagnostics) -> Vec<Block> {
-    let Some(items) = array(value, "a list of blocks, each under its own [[block]],", out) else { return Vec::new() };
+    let Some(items) = array(value, "a list of blocks", out) else {
+        if let Some(last) = out.last_mut() {
+            last.help = Some("write each block under a header of its own, `[[block]]`".into());
+        }
+        return Vec::new();
+    };
     if items.is_empty() {
         out.push(Diagnostic::error("there are no blocks").at(&value.span, ""));
     }
@@ -41,13 +46,7 @@ pub(super) fn check_list(value: &Value, d: &Defaults, depth: usize, out: &mut Di
     let mut whole = true;
     for (index, item) in items.iter().enumerate() {
         let before = out.len();
-        let block = check_block(item, index, d, depth, out);
-        if let Some(block) = &block
-            && !names.insert(block.name.clone())
-        {
-            let d = Diagnostic::error(format!("two blocks are called `{}`", block.name)).at(&block.span, "the second one");
-            out.push(d.help("give it another `name`"));
-        }
+        let block = check_block(item, index, d, depth, &mut names, out);
         whole &= out.len() == before;
         if whole {
             blocks.extend(block);
@@ -56,7 +55,14 @@ pub(super) fn check_list(value: &Value, d: &Defaults, depth: usize, out: &mut Di
     blocks
 }
 
-fn check_block(value: &Value, index: usize, d: &Defaults, depth: usize, out: &mut Diagnostics) -> Option<Block> {
+fn check_block(
+    value: &Value,
+    index: usize,
+    d: &Defaults,
+    depth: usize,
+    names: &mut HashSet<String>,
+    out: &mut Diagnostics,
+) -> Option<Block> {
     let mut r = Reader::new(table(value, out)?, &value.span, "this block");
     let kind = r.need("kind", "kind = \"conv\"", out)?;
     let word = string(kind, out)?;
@@ -68,8 +74,13 @@ fn check_block(value: &Value, index: usize, d: &Defaults, depth: usize, out: &mu
         });
         return None;
     };
-    r.what = format!("a `{word}` block");
-    let name = r.get("name").and_then(|v| identifier(v, out)).unwrap_or_else(|| format!("block{index}"));
+    r.what = format!("{} `{word}` block", if word.starts_with(['a', 'i']) { "an" } else { "a" });
+    let named = r.get("name");
+    let name = named.and_then(|v| identifier(v, out)).unwrap_or_else(|| format!("block{index}"));
+    if !names.insert(name.clone()) {
+        let d = Diagnostic::error(format!("two blocks are called `{name}`")).at(&named.unwrap_or(kind).span, "the second one");
+        out.push(d.help("give it another `name`"));
+    }
     let mut block = Block {
         name,
         span: kind.span.clone(),

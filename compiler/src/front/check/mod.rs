@@ -77,6 +77,11 @@ pub(crate) fn check(root: &Value) -> Checked {
             span: net.span,
         })
     });
+    // In the order of the text; what points elsewhere (into a `--set`) comes first.
+    out.sort_by_key(|d| match &d.label {
+        Some((span, _)) if span.source == root.span.source => span.range.start + 1,
+        _ => 0,
+    });
     Checked { spec, mistakes: out }
 }
 
@@ -253,7 +258,7 @@ fn check_weights(value: &Value, out: &mut Diagnostics) -> Weights {
         let d = Diagnostic::error("weights come either from a file or from a seed").at(&seed.span, "and here is the seed");
         out.push(d.help("remove `seed` or `file`"));
     }
-    weights.seed = seed.and_then(|v| int(v, 0..=usize::MAX, out)).unwrap_or(1) as u64;
+    weights.seed = seed.and_then(|v| int(v, 0..=i64::MAX as usize, out)).unwrap_or(1) as u64;
     weights.file = file.and_then(|v| Some((string(v, out)?.to_string(), v.span.clone())));
     let names = [
         ("auto", Naming::Auto),
@@ -299,8 +304,15 @@ fn check_passes(value: &Value, out: &mut Diagnostics) -> PassOptions {
 }
 
 fn check_separate(value: &Value, out: &mut Diagnostics) -> Option<Separate> {
-    let Kind::Table(table) = &value.kind else {
-        return word(value, &[("off", Separate::Off), ("structure", Separate::Structure)], out);
+    let table = match &value.kind {
+        Kind::String(_) => return word(value, &[("off", Separate::Off), ("structure", Separate::Structure)], out),
+        Kind::Table(table) => table,
+        other => {
+            let message = format!("`separate` cannot be {}", other.name());
+            let d = Diagnostic::error(message).at(&value.span, "expected a word or a table");
+            out.push(d.help("write \"off\", \"structure\", { rank = 2 } or { max_error = 0.05 }"));
+            return None;
+        }
     };
     let mut r = Reader::new(table, &value.span, "`separate`");
     let rank = r.get("rank");

@@ -149,7 +149,7 @@ pub(super) fn word<T: Copy>(value: &Value, choices: &[(&'static str, T)], out: &
     }
     let names: Vec<&str> = choices.iter().map(|&(name, _)| name).collect();
     let d = Diagnostic::error(format!("`{word}` is none of {}", list(&names))).at(&value.span, "unknown word");
-    out.push(match nearest(word, names) {
+    out.push(match nearest(&word.to_lowercase(), names) {
         Some(near) => d.help(format!("did you mean `{near}`?")),
         None => d,
     });
