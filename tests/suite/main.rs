@@ -1,5 +1,6 @@
 //! The one integration test binary: a list of modules, one a subject.
 
+mod backends;
 mod checkpoints;
 mod clif;
 mod data;
@@ -8,6 +9,7 @@ mod r#gen;
 mod golden;
 mod images;
 mod passes;
+mod plan;
 mod separate;
 mod spec;
 mod tolerance;

@@ -8,3 +8,4 @@
 
 #[cfg(feature = "jit")]
 pub mod clif;
+pub mod native;

@@ -1,15 +1,25 @@
 //! The plan: HOW a graph is computed. Every number that a back end needs is decided here; back ends read only [`Plan`].
 //!
-//! Made by [`build`]: `select` (op to kernel, weights packed by `pack`), `schedule` (order with the least peak), `stages`
-//! (chains streamed over row strips; one kernel a stage so far), `memory` (offsets), then checked by `certify`, which shares no
-//! code with the planner.
+//! Made by [`build`]: [`select`] (op to kernel), [`schedule`] (order with the least peak), [`stages`] (chains streamed over row
+//! strips; one kernel a stage so far), [`memory`] (what shares a buffer, and offsets by [`search`]), [`pack`] (weights), then
+//! checked by [`certify`], which shares no code with the planner. [`print`] and [`svg`] show it.
 //!
 //! Invariants, checked by `certify`: buffers that live at the same time do not overlap; every offset is a multiple of
 //! [`ALIGN`]; every read is of something written before; nothing reaches beyond the arena or the weight blob.
 
 use crate::front::Preprocess;
-use crate::ir::{DType, Shape};
+use crate::ir::{DType, Graph, Shape};
 use mnc_runtime::params;
+
+pub mod certify;
+mod memory;
+mod pack;
+pub mod print;
+mod schedule;
+mod search;
+mod select;
+mod stages;
+pub mod svg;
 
 /// Alignment of buffers and weights in bytes: a cache line, and the widest vector.
 pub const ALIGN: usize = 64;
@@ -92,7 +102,7 @@ pub struct Step {
 pub enum Place {
     /// The caller's input slice (read only).
     Input,
-    /// The caller's output slice.
+    /// The caller's output slice. Steps may read it too: what the last step overwrites in place already stands there.
     Output,
     /// A buffer of the arena.
     Arena(BufferId),
@@ -223,7 +233,7 @@ pub enum Kernel {
         /// Elements.
         len: usize,
     },
-    /// A constant written to the output place.
+    /// A constant written to the output place. It reads nothing: the step's `input` is the caller's, to be ignored.
     Constant {
         /// Its elements.
         value: WeightId,
@@ -239,10 +249,12 @@ pub struct Memory {
     pub buffers: Vec<Buffer>,
     /// Size of the arena in bytes.
     pub arena_bytes: usize,
-    /// The most bytes alive at one step: no layer-by-layer plan can use less.
+    /// The most bytes alive at one step: no layer-by-layer plan with this order can use less.
     pub lower_bound_bytes: usize,
     /// How the planner knows that it is done.
     pub proof: Proof,
+    /// Whether no other order of the steps has a lower peak (the search over orders came to its end).
+    pub order_is_best: bool,
 }
 
 /// A range of the arena and its life.
@@ -311,4 +323,82 @@ impl Plan {
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.stages.iter().flat_map(|s| &s.steps)
     }
+}
+
+/// What surrounds the graph and goes into the plan as it is.
+#[derive(Debug, Clone)]
+pub struct Meta {
+    /// See [`Plan::name`].
+    pub name: String,
+    /// See [`Plan::preprocess`].
+    pub preprocess: Preprocess,
+    /// See [`Plan::labels`].
+    pub labels: Vec<String>,
+    /// See [`Plan::params`].
+    pub params: u64,
+}
+
+/// Why a graph has no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Not one input and one output.
+    #[error("a plan has one input and one output; this graph has {inputs} and {outputs}")]
+    Ends {
+        /// Graph inputs.
+        inputs: usize,
+        /// Graph outputs.
+        outputs: usize,
+    },
+    /// A batch other than 1.
+    #[error("{node} has shape {shape}; only batch 1 can be planned")]
+    Batch {
+        /// The node.
+        node: String,
+        /// Its shape.
+        shape: Shape,
+    },
+    /// Sizes that this machine's addresses cannot count.
+    #[error("{node} makes the plan too large to address")]
+    TooLarge {
+        /// The node at which the count overflowed.
+        node: String,
+    },
+    /// The output hangs on a cycle.
+    #[error("the graph has a cycle")]
+    Cycle,
+    /// The checker found the plan wrong: a mistake in the planner, never in the input.
+    #[error("the planner made a wrong plan, please report it: {}", .0.join("; "))]
+    Uncertified(Vec<String>),
+}
+
+/// Plans `graph`, which must have passed [`crate::ir::verify`]. Any such graph will do: no pass need have run. Nodes that the
+/// output does not depend on are left out.
+///
+/// # Errors
+/// [`PlanError`]: not one input and one output, a batch other than 1, or sizes beyond the address space.
+pub fn build(graph: &Graph, meta: Meta) -> Result<Plan, PlanError> {
+    let layers = select::layers(graph)?;
+    let order = schedule::order(&layers);
+    let memory = memory::assign(&layers, &order);
+    let mut packer = pack::Packer::new(&graph.consts);
+    let steps: Vec<Step> = order
+        .layers
+        .iter()
+        .map(|&l| select::step(graph, &layers, l, &memory.homes, memory.overwritten[l], &mut packer))
+        .collect::<Result<_, _>>()?;
+    let tensor = |id| Tensor { shape: graph.shape(id), dtype: DType::F32 };
+    let plan = Plan {
+        name: meta.name,
+        input: tensor(graph.inputs[0]),
+        output: tensor(graph.outputs[0]),
+        preprocess: meta.preprocess,
+        labels: meta.labels,
+        macs: steps.iter().map(|s| s.macs).sum(),
+        stages: stages::group(steps),
+        memory: memory.memory,
+        weights: packer.finish(),
+        params: meta.params,
+    };
+    certify::certify(&plan).map_err(PlanError::Uncertified)?;
+    Ok(plan)
 }

@@ -1,0 +1,183 @@
+//! Packs weights into the blob, each constant once in each layout it is read in.
+//!
+//! Two phases, because the macro runs this unoptimised: requests are collected first, then the blob is allocated as zeros in
+//! one go and whole runs are copied into it (`mnc_runtime::pack`), so padding never needs a loop of its own.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use mnc_runtime::pack;
+
+use super::{ALIGN, Entry, WeightId, Weights};
+use crate::ir::op::Conv;
+use crate::ir::{ConstId, Consts};
+
+/// How a kernel reads a constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Layout {
+    /// `[k][n]` as panels of [`pack::PANEL`] columns.
+    Panels {
+        /// Rows.
+        k: usize,
+        /// Columns.
+        n: usize,
+    },
+    /// `[taps][c]` as groups of [`pack::LANES`] channels.
+    Depthwise {
+        /// Window elements.
+        taps: usize,
+        /// Output channels.
+        c: usize,
+    },
+    /// As it is, then zeros up to a multiple of this.
+    Padded(usize),
+}
+
+impl Layout {
+    /// Elements that `len` elements take in this layout; `None` where the count overflows.
+    fn len(self, len: usize) -> Option<usize> {
+        match self {
+            Layout::Panels { k, n } => n.checked_next_multiple_of(pack::PANEL)?.checked_mul(k),
+            Layout::Depthwise { taps, c } => c.checked_next_multiple_of(pack::LANES)?.checked_mul(taps),
+            Layout::Padded(multiple) => len.checked_next_multiple_of(multiple),
+        }
+    }
+
+    fn write(self, from: &[f32], to: &mut [f32]) {
+        match self {
+            Layout::Panels { k, n } => pack::panels(k, n, from, to),
+            Layout::Depthwise { taps, c } => pack::depthwise(taps, c, from, to),
+            Layout::Padded(_) => to[..from.len()].copy_from_slice(from),
+        }
+    }
+}
+
+/// What is wanted once.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Const(ConstId, Layout),
+    Groups(ConstId, usize, Layout),
+    Zeros(usize),
+}
+
+/// The blob would be larger than memory can address.
+#[derive(Debug)]
+pub(super) struct Overflow;
+
+/// Collects requests, then writes the blob.
+pub(super) struct Packer<'g> {
+    consts: &'g Consts,
+    entries: Vec<Entry>,
+    contents: Vec<(Cow<'g, [f32]>, Layout)>,
+    seen: HashMap<Key, WeightId>,
+    len: usize,
+}
+
+impl<'g> Packer<'g> {
+    /// An empty blob for constants of `consts`.
+    pub(super) fn new(consts: &'g Consts) -> Self {
+        Self { consts, entries: Vec::new(), contents: Vec::new(), seen: HashMap::new(), len: 0 }
+    }
+
+    /// The entry of a graph constant; the same one for every reader that wants the same layout.
+    pub(super) fn constant(&mut self, id: ConstId, layout: Layout, name: &str) -> Result<WeightId, Overflow> {
+        let key = Key::Const(id, layout);
+        if let Some(&known) = self.seen.get(&key) {
+            return Ok(known);
+        }
+        let entry = self.push(Cow::Borrowed(self.consts.get(id)), layout, name)?;
+        self.seen.insert(key, entry);
+        Ok(entry)
+    }
+
+    /// The weights of a convolution in panels; groups become blocks of an ordinary one.
+    pub(super) fn conv(&mut self, conv: &Conv, name: &str) -> Result<WeightId, Overflow> {
+        let taps = conv.kernel[0].checked_mul(conv.kernel[1]).ok_or(Overflow)?;
+        let layout = Layout::Panels { k: taps.checked_mul(conv.in_c).ok_or(Overflow)?, n: conv.out_c };
+        if conv.groups == 1 {
+            return self.constant(conv.weight, layout, name);
+        }
+        let key = Key::Groups(conv.weight, conv.groups, layout);
+        if let Some(&known) = self.seen.get(&key) {
+            return Ok(known);
+        }
+        layout.len(0).and_then(|len| len.checked_mul(4)).ok_or(Overflow)?;
+        let entry = self.push(conv.dense_weight(self.consts), layout, name)?;
+        self.seen.insert(key, entry);
+        Ok(entry)
+    }
+
+    /// A bias of `n` elements in whole vectors of `multiple`: the constant, or zeros that all layers without one share.
+    pub(super) fn bias(&mut self, id: Option<ConstId>, n: usize, multiple: usize, name: &str) -> Result<WeightId, Overflow> {
+        if let Some(id) = id {
+            return self.constant(id, Layout::Padded(multiple), name);
+        }
+        let len = n.checked_next_multiple_of(multiple).ok_or(Overflow)?;
+        if let Some(&known) = self.seen.get(&Key::Zeros(len)) {
+            return Ok(known);
+        }
+        let entry = self.push(Cow::Owned(vec![0.0; len]), Layout::Padded(multiple), name)?;
+        self.seen.insert(Key::Zeros(len), entry);
+        Ok(entry)
+    }
+
+    /// An entry computed for one reader.
+    pub(super) fn computed(&mut self, data: Vec<f32>, layout: Layout, name: &str) -> Result<WeightId, Overflow> {
+        self.push(Cow::Owned(data), layout, name)
+    }
+
+    fn push(&mut self, data: Cow<'g, [f32]>, layout: Layout, name: &str) -> Result<WeightId, Overflow> {
+        let len = layout.len(data.len()).ok_or(Overflow)?;
+        let end = self.len.checked_add(len).and_then(|e| e.checked_next_multiple_of(ALIGN / 4)).ok_or(Overflow)?;
+        end.checked_mul(4).ok_or(Overflow)?;
+        self.entries.push(Entry { name: name.to_owned(), offset: self.len, len });
+        self.contents.push((data, layout));
+        self.len = end;
+        Ok(WeightId(self.entries.len() - 1))
+    }
+
+    /// Writes the blob.
+    pub(super) fn finish(self) -> Weights {
+        let mut data = vec![0.0; self.len];
+        for (entry, (from, layout)) in self.entries.iter().zip(&self.contents) {
+            layout.write(from, &mut data[entry.offset..entry.offset + entry.len]);
+        }
+        Weights { data, entries: self.entries }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_constants_are_packed_once_per_layout_and_aligned() {
+        let mut consts = Consts::default();
+        let a = consts.add((0..6u8).map(f32::from).collect::<Vec<_>>());
+        let b = consts.add(vec![7.0; 3]);
+        let mut packer = Packer::new(&consts);
+        let panels = packer.constant(a, Layout::Panels { k: 2, n: 3 }, "a").unwrap();
+        assert_eq!(packer.constant(a, Layout::Panels { k: 2, n: 3 }, "again").unwrap(), panels);
+        let depthwise = packer.constant(a, Layout::Depthwise { taps: 2, c: 3 }, "a").unwrap();
+        assert_ne!(depthwise, panels);
+        let bias = packer.bias(Some(b), 3, 8, "b").unwrap();
+        let zeros = packer.bias(None, 17, 16, "z").unwrap();
+        assert_eq!(packer.bias(None, 30, 16, "z2").unwrap(), zeros);
+        let weights = packer.finish();
+
+        assert_eq!(weights.get(panels).len(), 2 * 16);
+        assert_eq!(&weights.get(panels)[..4], [0.0, 1.0, 2.0, 0.0]);
+        assert_eq!(&weights.get(panels)[16..20], [3.0, 4.0, 5.0, 0.0]);
+        assert_eq!(weights.get(depthwise), [0., 1., 2., 0., 0., 0., 0., 0., 3., 4., 5., 0., 0., 0., 0., 0.]);
+        assert_eq!(weights.get(bias), [7., 7., 7., 0., 0., 0., 0., 0.]);
+        assert_eq!(weights.get(zeros), [0.0; 32]);
+        assert!(weights.entries.iter().all(|e| e.offset.is_multiple_of(16)));
+        assert!(weights.data.len().is_multiple_of(16));
+    }
+
+    #[test]
+    fn sizes_beyond_the_address_space_are_refused() {
+        assert!(Layout::Panels { k: usize::MAX / 8, n: 9 }.len(0).is_none());
+        assert!(Packer::new(&Consts::default()).bias(None, usize::MAX - 3, 16, "z").is_err());
+    }
+}

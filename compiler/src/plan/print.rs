@@ -1,0 +1,222 @@
+//! The text form of a plan: steps with their kernels and places, buffers, a map of the arena, and what is proved of it.
+
+use std::fmt::Write;
+
+use super::{Kernel, Memory, Place, Plan, Proof, Residual, Step};
+use mnc_runtime::params::{Activation, PoolKind};
+
+/// Columns of the memory map at most, and its rows.
+const MAP: (usize, usize) = (120, 24);
+
+/// The whole plan for people to read. Stable from run to run; not meant to be parsed.
+#[must_use]
+pub fn text(plan: &Plan) -> String {
+    let mut out = String::new();
+    write_all(plan, &mut out).expect("a String takes everything");
+    out
+}
+
+fn write_all(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "plan {}", plan.name)?;
+    writeln!(out, "  input    {} {}", plan.input.shape, plan.input.dtype)?;
+    writeln!(out, "  output   {} {}", plan.output.shape, plan.output.dtype)?;
+    writeln!(out, "  compute  {} steps, {:.1} M multiply-adds", plan.steps().count(), plan.macs as f64 / 1e6)?;
+    writeln!(out, "  weights  {} in {} constants", size(plan.weights.bytes()), plan.weights.entries.len())?;
+    writeln!(out, "  arena    {}, {}", size(plan.memory.arena_bytes), proof(&plan.memory))?;
+
+    writeln!(out, "\nsteps")?;
+    let mut rows = vec![["#", "step", "kernel", "reads", "writes", "M mult-adds"].map(str::to_owned)];
+    for (t, step) in plan.steps().enumerate() {
+        rows.push([
+            t.to_string(),
+            step.name.clone(),
+            kernel(&step.kernel),
+            reads(step),
+            format!("{} {}", place(step.output), step.output_shape),
+            if step.macs == 0 { String::new() } else { format!("{:.2}", step.macs as f64 / 1e6) },
+        ]);
+    }
+    table(&rows, out)?;
+
+    writeln!(out, "\nbuffers")?;
+    let mut rows = vec![["", "offset", "bytes", "alive", "first holds"].map(str::to_owned)];
+    for (i, b) in plan.memory.buffers.iter().enumerate() {
+        rows.push([
+            format!("b{i}"),
+            b.offset.to_string(),
+            b.bytes.to_string(),
+            format!("{}..={}", b.first, b.last),
+            b.name.clone(),
+        ]);
+    }
+    table(&rows, out)?;
+
+    writeln!(out, "\nmemory map (time to the right, address up)")?;
+    out.push_str(&map(plan));
+    Ok(())
+}
+
+/// `optimal: equal to the lower bound` and so on, as one clause.
+pub(super) fn proof(memory: &Memory) -> String {
+    let bound = size(memory.lower_bound_bytes);
+    let order = if memory.order_is_best { "no order of the steps has a lower one" } else { "of this order of the steps" };
+    match memory.proof {
+        Proof::MeetsBound => format!("optimal: equal to the lower bound ({order})"),
+        Proof::Exhausted => format!("optimal by exhaustive search; the lower bound is {bound} ({order})"),
+        Proof::Stopped => {
+            let above = (memory.arena_bytes - memory.lower_bound_bytes) as f64 / memory.lower_bound_bytes.max(1) as f64;
+            format!("at most {:.2} % above the best, the lower bound being {bound} ({order})", 100.0 * above)
+        }
+    }
+}
+
+/// `5.742 MiB`, `12.5 KiB`, `96 B`
+pub(super) fn size(bytes: usize) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.3} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+/// `input`, `output` or `b7`
+fn place(place: Place) -> String {
+    match place {
+        Place::Input => "input".to_owned(),
+        Place::Output => "output".to_owned(),
+        Place::Arena(id) => format!("b{}", id.0),
+    }
+}
+
+fn reads(step: &Step) -> String {
+    let mut out = format!("{} {}", place(step.input), step.input_shape);
+    let mut residual = |r: &Residual| match r {
+        Residual::None => {}
+        Residual::InPlace => out.push_str(", + in place"),
+        Residual::From(p) => out.push_str(&format!(", + {}", place(*p))),
+    };
+    match &step.kernel {
+        Kernel::Conv { residual: r, .. } => residual(r),
+        Kernel::Pointwise { residual: r, scale, .. } => {
+            residual(r);
+            if let Some(s) = scale {
+                out.push_str(&format!(", * {}", place(*s)));
+            }
+        }
+        Kernel::Add { other, .. } => out.push_str(&format!(", {}", place(*other))),
+        Kernel::Scale { scale, .. } => out.push_str(&format!(", {}", place(*scale))),
+        Kernel::Constant { .. } => out.clear(),
+        Kernel::Depthwise { .. }
+        | Kernel::Pool(_)
+        | Kernel::GlobalPool { .. }
+        | Kernel::Act { .. }
+        | Kernel::Softmax { .. }
+        | Kernel::Normalize { .. }
+        | Kernel::Pad { .. }
+        | Kernel::Copy { .. } => {}
+    }
+    out
+}
+
+/// `conv 3x3 /2 relu6`: the kernel in a few words.
+pub(super) fn kernel(kernel: &Kernel) -> String {
+    let window = |name: &str, k: [usize; 2], s: [usize; 2]| {
+        let stride = match s {
+            [1, 1] => String::new(),
+            [a, b] if a == b => format!(" /{a}"),
+            [a, b] => format!(" /{a}x{b}"),
+        };
+        format!("{name} {}x{}{stride}", k[0], k[1])
+    };
+    let (name, act) = match kernel {
+        Kernel::Conv { params: p, .. } => (window("conv", [p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w]), p.act),
+        Kernel::Depthwise { params: p, .. } => {
+            let mut name = window("depthwise", [p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w]);
+            if p.multiplier != 1 {
+                name += &format!(" x{}", p.multiplier);
+            }
+            (name, p.act)
+        }
+        Kernel::Pointwise { params: p, .. } => {
+            let name = if p.pool { "pointwise + mean" } else { "pointwise" };
+            (name.to_owned(), p.act)
+        }
+        Kernel::Pool(p) => {
+            let name = match p.kind {
+                PoolKind::Max => "max_pool",
+                PoolKind::Average => "avg_pool",
+            };
+            (window(name, [p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w]), Activation::None)
+        }
+        Kernel::GlobalPool { .. } => ("global_pool".to_owned(), Activation::None),
+        Kernel::Add { act, .. } => ("add".to_owned(), *act),
+        Kernel::Scale { act, .. } => ("scale".to_owned(), *act),
+        Kernel::Act { act, .. } => return activation(*act).unwrap_or("identity").to_owned(),
+        Kernel::Softmax { .. } => ("softmax".to_owned(), Activation::None),
+        Kernel::Normalize { .. } => ("normalize".to_owned(), Activation::None),
+        Kernel::Pad { .. } => ("pad".to_owned(), Activation::None),
+        Kernel::Copy { .. } => ("copy".to_owned(), Activation::None),
+        Kernel::Constant { .. } => ("constant".to_owned(), Activation::None),
+    };
+    match activation(act) {
+        Some(act) => format!("{name} {act}"),
+        None => name,
+    }
+}
+
+fn activation(act: Activation) -> Option<&'static str> {
+    match act {
+        Activation::None => None,
+        Activation::Relu => Some("relu"),
+        Activation::Relu6 => Some("relu6"),
+        Activation::HSwish => Some("hswish"),
+        Activation::HSigmoid => Some("hsigmoid"),
+        Activation::Sigmoid => Some("sigmoid"),
+    }
+}
+
+/// Columns as wide as their widest cell, two spaces apart; a column of numbers is ranged right.
+fn table<const N: usize>(rows: &[[String; N]], out: &mut String) -> std::fmt::Result {
+    let width: [usize; N] = std::array::from_fn(|c| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0));
+    let right: [bool; N] =
+        std::array::from_fn(|c| rows[1..].iter().all(|r| r[c].chars().all(|ch| ch.is_ascii_digit() || ch == '.')));
+    for row in rows {
+        let mut line = String::new();
+        for c in 0..N {
+            let (cell, w) = (&row[c], width[c]);
+            if right[c] { write!(line, "  {cell:>w$}")? } else { write!(line, "  {cell:<w$}")? }
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// The arena as characters: a column one or more steps, a row a band of addresses, a letter a buffer that fills most of it.
+fn map(plan: &Plan) -> String {
+    const NAMES: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let (steps, height) = (plan.steps().count(), plan.memory.arena_bytes);
+    if height == 0 {
+        return "  (nothing)\n".to_owned();
+    }
+    let per_column = steps.div_ceil(MAP.0);
+    let band = height.div_ceil(MAP.1);
+    let mut out = String::new();
+    for row in (0..MAP.1).rev() {
+        let middle = row * band + band / 2;
+        let mut line = format!("  {:>10} |", size(row * band));
+        for column in 0..steps.div_ceil(per_column) {
+            let times = column * per_column..(column + 1) * per_column;
+            let there =
+                plan.memory.buffers.iter().position(|b| {
+                    (b.offset..b.offset + b.bytes).contains(&middle) && b.first < times.end && times.start <= b.last
+                });
+            line.push(there.map_or(' ', |i| char::from(NAMES[i % NAMES.len()])));
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out.push_str(&format!("  {:>10} +{}\n", "", "-".repeat(steps.div_ceil(per_column))));
+    out.push_str(&format!("  {:>10}  steps 0 to {}", "", steps.saturating_sub(1)));
+    out.push_str(if per_column > 1 { ", several a column\n" } else { "\n" });
+    out
+}

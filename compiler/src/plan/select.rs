@@ -1,0 +1,312 @@
+//! Op to kernel: which graph nodes become steps, what each may overwrite, and the step itself once places are known.
+//!
+//! To plan a new op: an arm in [`overwritable`] and one in [`step`]; the compiler names both.
+
+use super::pack::{Layout, Overflow, Packer};
+use super::{ALIGN, Kernel, Place, PlanError, Residual, Step};
+use crate::ir::{Graph, NodeId, Op, Shape, op};
+use mnc_runtime::pack::{LANES, PANEL};
+use mnc_runtime::params::{self, Activation};
+
+/// A step to be: one graph node that the output depends on. The last layer of [`layers`] writes the output, and since every
+/// other layer leads to it, it is the last in every order.
+#[derive(Debug)]
+pub(super) struct Layer {
+    /// The node's name.
+    pub(super) name: String,
+    work: Work,
+    /// Its operands in the op's order.
+    pub(super) reads: Vec<Source>,
+    /// Shape of the result.
+    pub(super) shape: Shape,
+    /// Size of the result, rounded up to [`ALIGN`].
+    pub(super) bytes: usize,
+    /// Positions in `reads` of operands that the result may be written over, if nobody reads them later.
+    pub(super) overwritable: Vec<usize>,
+}
+
+/// Where an operand comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The caller's input.
+    Input,
+    /// The result of this layer.
+    Layer(usize),
+}
+
+#[derive(Debug)]
+enum Work {
+    Node(NodeId),
+    /// The graph's output is its input.
+    Copy,
+}
+
+/// The layers of `graph` in its own topological order.
+pub(super) fn layers(graph: &Graph) -> Result<Vec<Layer>, PlanError> {
+    let (&[input], &[output]) = (&graph.inputs[..], &graph.outputs[..]) else {
+        return Err(PlanError::Ends { inputs: graph.inputs.len(), outputs: graph.outputs.len() });
+    };
+    let topo = graph.topo();
+    let mut needed = vec![false; topo.iter().map(|id| id.index() + 1).max().unwrap_or(0)];
+    for &id in topo.iter().rev() {
+        let i = id.index();
+        needed[i] |= id == output;
+        if needed[i] {
+            graph.inputs_of(id).into_iter().for_each(|r| needed[r.index()] = true);
+        }
+    }
+    let mut layers = Vec::new();
+    let mut source = vec![Source::Input; needed.len()];
+    for id in topo.into_iter().filter(|id| needed[id.index()]) {
+        let node = graph.node(id);
+        if node.shape.n != 1 {
+            return Err(PlanError::Batch { node: node.name.clone(), shape: node.shape });
+        }
+        if id == input {
+            bytes_of(node.shape).ok_or_else(|| PlanError::TooLarge { node: node.name.clone() })?;
+            continue;
+        }
+        let reads = graph.inputs_of(id).into_iter().map(|r| source[r.index()]).collect();
+        source[id.index()] = Source::Layer(layers.len());
+        layers.push(Layer::new(&node.name, Work::Node(id), reads, node.shape, overwritable(&node.op))?);
+    }
+    if input == output {
+        layers.push(Layer::new("copy", Work::Copy, vec![Source::Input], graph.shape(input), Vec::new())?);
+    }
+    // Nodes on a cycle are not in `topo`, so an output behind one has no layer.
+    if input != output && source.get(output.index()).is_none_or(|&s| s == Source::Input) {
+        return Err(PlanError::Cycle);
+    }
+    let most = isize::MAX as usize;
+    let total = layers.iter().try_fold(0usize, |sum, l| sum.checked_add(l.bytes).filter(|&s| s <= most).ok_or(&l.name));
+    match total {
+        Ok(_) => Ok(layers),
+        Err(node) => Err(PlanError::TooLarge { node: node.clone() }),
+    }
+}
+
+impl Layer {
+    fn new(name: &str, work: Work, reads: Vec<Source>, shape: Shape, overwritable: Vec<usize>) -> Result<Self, PlanError> {
+        match bytes_of(shape) {
+            Some(bytes) => Ok(Self { name: name.to_owned(), work, reads, shape, bytes, overwritable }),
+            None => Err(PlanError::TooLarge { node: name.to_owned() }),
+        }
+    }
+}
+
+/// Size of a tensor rounded up to [`ALIGN`]; `None` where no memory could hold it.
+fn bytes_of(shape: Shape) -> Option<usize> {
+    let bytes = shape.checked_elements()?.checked_mul(4)?.checked_next_multiple_of(ALIGN)?;
+    (bytes <= isize::MAX as usize).then_some(bytes)
+}
+
+/// Operands whose place the result may take, element by element or because the kernel accumulates on top. A depthwise window
+/// reads neighbours after they would have been overwritten, so it is not among them.
+fn overwritable(op: &Op) -> Vec<usize> {
+    match op {
+        Op::Act(_) | Op::Scale(_) | Op::Softmax => vec![0],
+        Op::Add(_) => vec![0, 1],
+        Op::Conv(c) if c.residual => vec![op.arity() - 1],
+        Op::Conv(_)
+        | Op::Input
+        | Op::Constant(_)
+        | Op::Normalize(_)
+        | Op::Pad(_)
+        | Op::Depthwise(_)
+        | Op::BatchNorm(_)
+        | Op::Pool(_)
+        | Op::GlobalPool
+        | Op::Dense(_) => Vec::new(),
+    }
+}
+
+/// The step of layer `l`. `homes` says where every layer's result stands, `over` which operand of this one is overwritten.
+pub(super) fn step(
+    graph: &Graph,
+    layers: &[Layer],
+    l: usize,
+    homes: &[Place],
+    over: Option<usize>,
+    packer: &mut Packer,
+) -> Result<Step, PlanError> {
+    let layer = &layers[l];
+    let input_shape = graph.shape(graph.inputs[0]);
+    let operands: Vec<(Place, Shape)> = layer
+        .reads
+        .iter()
+        .map(|&r| match r {
+            Source::Input => (Place::Input, input_shape),
+            Source::Layer(r) => (homes[r], layers[r].shape),
+        })
+        .collect();
+    // The operand that the step calls its input; a constant has none.
+    let first = match (&layer.work, over) {
+        (Work::Node(id), Some(over)) if matches!(graph.op(*id), Op::Add(_)) => over,
+        _ => 0,
+    };
+    let (input, input_shape) = operands.get(first).copied().unwrap_or((Place::Input, input_shape));
+    let (kernel, macs) = match layer.work {
+        Work::Copy => (Kernel::Copy { len: layer.shape.elements() }, 0),
+        Work::Node(id) => {
+            let shapes: Vec<Shape> = operands.iter().map(|o| o.1).collect();
+            let kernel = kernel(graph, id, &operands, over, packer)
+                .map_err(|Overflow| PlanError::TooLarge { node: layer.name.clone() })?;
+            (kernel, graph.op(id).macs(&shapes, layer.shape))
+        }
+    };
+    Ok(Step { name: layer.name.clone(), kernel, input, input_shape, output: homes[l], output_shape: layer.shape, macs })
+}
+
+fn kernel(
+    graph: &Graph,
+    id: NodeId,
+    operands: &[(Place, Shape)],
+    over: Option<usize>,
+    packer: &mut Packer,
+) -> Result<Kernel, Overflow> {
+    let node = graph.node(id);
+    let out = node.shape;
+    let x = operands.first().map_or(out, |o| o.1);
+    let named = |part: &str| format!("{}.{part}", node.name);
+    let pixels = x.h * x.w;
+    Ok(match &node.op {
+        Op::Input => Kernel::Copy { len: out.elements() },
+        Op::Constant(value) => {
+            let len = out.elements();
+            Kernel::Constant { value: packer.constant(*value, Layout::Padded(1), &node.name)?, len }
+        }
+        Op::Normalize(n) => Kernel::Normalize {
+            pixels,
+            order: n.order.clone(),
+            scale: packer.constant(n.scale, Layout::Padded(1), &named("scale"))?,
+            shift: packer.constant(n.shift, Layout::Padded(1), &named("shift"))?,
+        },
+        Op::Pad(p) => Kernel::Pad {
+            top: p.pad.top,
+            left: p.pad.left,
+            value: p.value.map(|v| packer.constant(v, Layout::Padded(1), &named("value"))).transpose()?,
+        },
+        Op::Conv(c) => {
+            let residual = match (c.residual, over) {
+                (false, _) => Residual::None,
+                (true, Some(_)) => Residual::InPlace,
+                (true, None) => Residual::From(operands[operands.len() - 1].0),
+            };
+            let weight = packer.conv(c, &named("weight"))?;
+            let bias = packer.bias(c.bias, c.out_c, PANEL, &named("bias"))?;
+            if c.is_pointwise() {
+                let params = params::Pointwise { h: x.h, w: x.w, in_c: c.in_c, out_c: c.out_c, act: c.act, pool: c.pool };
+                let scale = c.scaled.then(|| operands[1].0);
+                Kernel::Pointwise { params, weight, bias, scale, residual }
+            } else {
+                let pad_value = c.pad_value.map(|v| packer.constant(v, Layout::Padded(1), &named("pad_value"))).transpose()?;
+                Kernel::Conv { params: conv(c, x, out), weight, bias, pad_value, residual }
+            }
+        }
+        Op::Depthwise(d) => {
+            let taps = d.kernel[0] * d.kernel[1];
+            let c = d.channels * d.multiplier;
+            Kernel::Depthwise {
+                params: depthwise(d, x, out),
+                weight: packer.constant(d.weight, Layout::Depthwise { taps, c }, &named("weight"))?,
+                bias: packer.bias(d.bias, c, LANES, &named("bias"))?,
+                pad_value: d.pad_value.map(|v| packer.constant(v, Layout::Padded(1), &named("pad_value"))).transpose()?,
+            }
+        }
+        // One that no convolution could take in: a depthwise 1x1 convolution with the same scale and shift.
+        #[expect(clippy::cast_possible_truncation, reason = "computed in f64, stored in f32")]
+        Op::BatchNorm(b) => {
+            let (scale, shift) = b.affine(&graph.consts).into_iter().map(|(s, t)| (s as f32, t as f32)).unzip();
+            Kernel::Depthwise {
+                params: pixelwise(x),
+                weight: packer.computed(scale, Layout::Depthwise { taps: 1, c: x.c }, &named("scale"))?,
+                bias: packer.computed(shift, Layout::Padded(LANES), &named("shift"))?,
+                pad_value: None,
+            }
+        }
+        Op::Act(act) => Kernel::Act { len: out.elements(), act: *act },
+        Op::Add(act) => {
+            let other = if over == Some(1) { 0 } else { 1 };
+            Kernel::Add { other: operands[other].0, len: out.elements(), act: *act }
+        }
+        Op::Scale(act) => Kernel::Scale { scale: operands[1].0, pixels, c: x.c, act: *act },
+        Op::Pool(p) => Kernel::Pool(params::Pool {
+            kind: p.kind,
+            in_h: x.h,
+            in_w: x.w,
+            c: x.c,
+            out_h: out.h,
+            out_w: out.w,
+            kernel_h: p.kernel[0],
+            kernel_w: p.kernel[1],
+            stride_h: p.stride[0],
+            stride_w: p.stride[1],
+            pad_top: p.pad.top,
+            pad_left: p.pad.left,
+        }),
+        Op::GlobalPool => Kernel::GlobalPool { pixels, c: x.c },
+        Op::Dense(d) => Kernel::Pointwise {
+            params: params::Pointwise { h: 1, w: 1, in_c: d.in_c, out_c: d.out_c, act: d.act, pool: false },
+            weight: packer.constant(d.weight, Layout::Panels { k: d.in_c, n: d.out_c }, &named("weight"))?,
+            bias: packer.bias(d.bias, d.out_c, PANEL, &named("bias"))?,
+            scale: None,
+            residual: Residual::None,
+        },
+        Op::Softmax => Kernel::Softmax { c: x.c },
+    })
+}
+
+fn conv(c: &op::Conv, x: Shape, out: Shape) -> params::Conv {
+    params::Conv {
+        in_h: x.h,
+        in_w: x.w,
+        in_c: c.in_c,
+        out_h: out.h,
+        out_w: out.w,
+        out_c: c.out_c,
+        kernel_h: c.kernel[0],
+        kernel_w: c.kernel[1],
+        stride_h: c.stride[0],
+        stride_w: c.stride[1],
+        pad_top: c.pad.top,
+        pad_left: c.pad.left,
+        act: c.act,
+    }
+}
+
+fn depthwise(d: &op::Depthwise, x: Shape, out: Shape) -> params::Depthwise {
+    params::Depthwise {
+        in_h: x.h,
+        in_w: x.w,
+        in_c: d.channels,
+        multiplier: d.multiplier,
+        out_h: out.h,
+        out_w: out.w,
+        kernel_h: d.kernel[0],
+        kernel_w: d.kernel[1],
+        stride_h: d.stride[0],
+        stride_w: d.stride[1],
+        pad_top: d.pad.top,
+        pad_left: d.pad.left,
+        act: d.act,
+    }
+}
+
+/// A depthwise convolution of 1x1 windows over `x`.
+fn pixelwise(x: Shape) -> params::Depthwise {
+    params::Depthwise {
+        in_h: x.h,
+        in_w: x.w,
+        in_c: x.c,
+        multiplier: 1,
+        out_h: x.h,
+        out_w: x.w,
+        kernel_h: 1,
+        kernel_w: 1,
+        stride_h: 1,
+        stride_w: 1,
+        pad_top: 0,
+        pad_left: 0,
+        act: Activation::None,
+    }
+}

@@ -1,0 +1,500 @@
+//! Plans: golden peaks of the family, odd graphs, and a certificate that notices every kind of broken plan.
+
+use mnc_compiler::front::{ColorOrder, Filter, Preprocess, Resize};
+use mnc_compiler::ir::op::{Activation, Conv, Dense, Depthwise};
+use mnc_compiler::ir::random::Random;
+use mnc_compiler::ir::{Graph, NodeId, Op, Padding, Shape};
+use mnc_compiler::plan::certify::certify;
+use mnc_compiler::plan::{self, Kernel, Meta, Place, Plan, PlanError, Proof, Residual, print, svg};
+
+use crate::r#gen;
+
+/// What a plan takes besides its graph, where it does not matter.
+pub fn meta(name: &str) -> Meta {
+    let preprocess = Preprocess {
+        resize: Resize::ShorterSide(256),
+        filter: Filter::Bilinear,
+        order: ColorOrder::Rgb,
+        mean: vec![0.5; 3],
+        std: vec![0.5; 3],
+        in_graph: false,
+    };
+    Meta { name: name.into(), preprocess, labels: Vec::new(), params: 0 }
+}
+
+/// Fused layers by hand.
+struct Net {
+    graph: Graph,
+    x: NodeId,
+    count: usize,
+}
+
+impl Net {
+    fn new(h: usize, w: usize, c: usize) -> Self {
+        let mut graph = Graph::default();
+        let x = graph.add_input("input", Shape::hwc(h, w, c));
+        Self { graph, x, count: 0 }
+    }
+
+    fn add(&mut self, name: &str, op: Op, inputs: &[NodeId]) -> NodeId {
+        self.count += 1;
+        self.x = self.graph.add(format!("{name}{}", self.count), op, inputs).unwrap();
+        self.x
+    }
+
+    fn conv(&mut self, k: usize, stride: usize, out_c: usize, scale: Option<NodeId>, residual: Option<NodeId>) -> NodeId {
+        let in_c = self.graph.shape(self.x).c;
+        let weight = self.graph.consts.add(vec![0.0; k * k * in_c * out_c]);
+        let conv = Conv {
+            in_c,
+            out_c,
+            kernel: [k, k],
+            stride: [stride, stride],
+            groups: 1,
+            pad: Padding::torch([k, k]),
+            pad_value: None,
+            weight,
+            bias: None,
+            act: Activation::Relu6,
+            scaled: scale.is_some(),
+            residual: residual.is_some(),
+            pool: false,
+        };
+        let inputs: Vec<NodeId> = [Some(self.x), scale, residual].into_iter().flatten().collect();
+        self.add(if k == 1 { "pointwise" } else { "conv" }, Op::Conv(conv), &inputs)
+    }
+
+    fn depthwise(&mut self, k: usize, stride: usize) -> NodeId {
+        let channels = self.graph.shape(self.x).c;
+        let weight = self.graph.consts.add(vec![0.0; k * k * channels]);
+        let depthwise = Depthwise {
+            channels,
+            multiplier: 1,
+            kernel: [k, k],
+            stride: [stride, stride],
+            pad: Padding::torch([k, k]),
+            pad_value: None,
+            weight,
+            bias: None,
+            act: Activation::Relu6,
+        };
+        self.add("depthwise", Op::Depthwise(depthwise), &[self.x])
+    }
+
+    fn dense(&mut self, out_c: usize) -> NodeId {
+        let in_c = self.graph.shape(self.x).c;
+        let weight = self.graph.consts.add(vec![0.0; in_c * out_c]);
+        self.add("dense", Op::Dense(Dense { in_c, out_c, weight, bias: None, act: Activation::None }), &[self.x])
+    }
+
+    /// Expand, depthwise, squeeze-and-excite, project, residual.
+    fn inverted(&mut self, k: usize, wide: usize, out: usize, excite: bool, stride: usize) {
+        let start = self.x;
+        if wide != self.graph.shape(start).c {
+            self.conv(1, 1, wide, None, None);
+        }
+        let deep = self.depthwise(k, stride);
+        let scale = excite.then(|| {
+            self.add("mean", Op::GlobalPool, &[deep]);
+            self.conv(1, 1, wide.div_ceil(4).next_multiple_of(8), None, None);
+            self.conv(1, 1, wide, None, None)
+        });
+        self.x = deep;
+        let residual = (stride == 1 && self.graph.shape(start).c == out).then_some(start);
+        self.conv(1, 1, out, scale, residual);
+    }
+
+    fn finish(mut self) -> Graph {
+        self.graph.outputs.push(self.x);
+        self.graph
+    }
+
+    fn classifier(mut self, hidden: Option<usize>) -> Graph {
+        self.add("mean", Op::GlobalPool, &[self.x]);
+        hidden.map(|h| self.dense(h));
+        self.dense(1000);
+        self.add("softmax", Op::Softmax, &[self.x]);
+        self.finish()
+    }
+}
+
+fn v1() -> Graph {
+    let mut net = Net::new(224, 224, 3);
+    net.conv(3, 2, 32, None, None);
+    for (c, s) in [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)] {
+        net.depthwise(3, s);
+        net.conv(1, 1, c, None, None);
+    }
+    for s in [2, 1] {
+        net.depthwise(3, s);
+        net.conv(1, 1, 1024, None, None);
+    }
+    net.classifier(None)
+}
+
+fn v2() -> Graph {
+    let mut net = Net::new(224, 224, 3);
+    net.conv(3, 2, 32, None, None);
+    for (t, c, n, s) in
+        [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+    {
+        for i in 0..n {
+            let wide = net.graph.shape(net.x).c * t;
+            net.inverted(3, wide, c, false, if i == 0 { s } else { 1 });
+        }
+    }
+    net.conv(1, 1, 1280, None, None);
+    net.classifier(None)
+}
+
+fn v3_large() -> Graph {
+    let mut net = Net::new(224, 224, 3);
+    net.conv(3, 2, 16, None, None);
+    for (k, wide, out, excite, s) in [
+        (3, 16, 16, false, 1),
+        (3, 64, 24, false, 2),
+        (3, 72, 24, false, 1),
+        (5, 72, 40, true, 2),
+        (5, 120, 40, true, 1),
+        (5, 120, 40, true, 1),
+        (3, 240, 80, false, 2),
+        (3, 200, 80, false, 1),
+        (3, 184, 80, false, 1),
+        (3, 184, 80, false, 1),
+        (3, 480, 112, true, 1),
+        (3, 672, 112, true, 1),
+        (5, 672, 160, true, 2),
+        (5, 960, 160, true, 1),
+        (5, 960, 160, true, 1),
+    ] {
+        net.inverted(k, wide, out, excite, s);
+    }
+    net.conv(1, 1, 960, None, None);
+    net.classifier(Some(1280))
+}
+
+fn build(graph: &Graph) -> Plan {
+    plan::build(graph, meta("net")).unwrap()
+}
+
+/// Every kind of buffer: a stem, blocks with and without squeeze-and-excite and residual, a classifier.
+fn small() -> Graph {
+    let mut net = Net::new(32, 32, 3);
+    net.conv(3, 2, 8, None, None);
+    net.inverted(3, 24, 12, false, 2);
+    net.inverted(5, 48, 12, true, 1);
+    net.inverted(3, 48, 12, false, 1);
+    net.inverted(5, 72, 20, true, 2);
+    net.classifier(Some(40))
+}
+
+/// The most bytes alive at one step, by the shapes alone: 112 x 112 pixels of so many channels between stem and first blocks.
+#[test]
+fn peaks_of_the_family_equal_the_lower_bound() {
+    let v1_bytes = 112 * 112 * (32 + 64) * 4;
+    let v2_bytes = (112 * 112 * 96 + 56 * 56 * 96) * 4;
+    let v3_bytes = 112 * 112 * (16 + 64) * 4;
+    for (name, graph, bytes, mib) in
+        [("v1", v1(), v1_bytes, 4.594), ("v2", v2(), v2_bytes, 5.742), ("v3_large", v3_large(), v3_bytes, 3.828)]
+    {
+        let plan = plan::build(&graph, meta(name)).unwrap();
+        assert_eq!((plan.memory.arena_bytes, plan.memory.lower_bound_bytes), (bytes, bytes), "{name}");
+        assert_eq!((plan.memory.proof, plan.memory.order_is_best), (Proof::MeetsBound, true), "{name}");
+        assert!((bytes as f64 / f64::from(1 << 20) - mib).abs() < 0.0005, "{name}");
+        if let Some(folder) = std::env::var_os("MNC_PLAN_PICTURES") {
+            std::fs::write(std::path::Path::new(&folder).join(format!("{name}.svg")), svg::svg(&plan)).unwrap();
+            std::fs::write(std::path::Path::new(&folder).join(format!("{name}.txt")), print::text(&plan)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_residual_is_accumulated_where_it_stands() {
+    let plan = build(&small());
+    let in_place: Vec<&str> = plan
+        .steps()
+        .filter(|s| matches!(s.kernel, Kernel::Pointwise { residual: Residual::InPlace, .. }))
+        .map(|s| s.name.as_str())
+        .collect();
+    assert_eq!(in_place.len(), 2, "{in_place:?}");
+    let last = plan.steps().last().unwrap();
+    assert_eq!((last.input, last.output), (Place::Output, Place::Output), "softmax works in the caller's output");
+}
+
+#[test]
+fn what_is_read_later_is_not_overwritten() {
+    // y = relu(x), z = y + sigmoid(y): the sigmoid must not be written over y, the sum may be written over either.
+    let mut net = Net::new(4, 4, 3);
+    net.conv(3, 1, 5, None, None);
+    let y = net.add("relu", Op::Act(Activation::Relu), &[net.x]);
+    let s = net.add("sigmoid", Op::Act(Activation::Sigmoid), &[y]);
+    net.add("sum", Op::Add(Activation::None), &[y, s]);
+    net.conv(1, 1, 4, None, None);
+    let plan = build(&net.finish());
+    let steps: Vec<_> = plan.steps().collect();
+    assert_eq!(steps[1].input, steps[1].output, "relu in place");
+    assert_ne!(steps[2].input, steps[2].output, "sigmoid not in place");
+    assert_eq!(steps[3].input, steps[3].output, "sum in place");
+    assert_eq!(plan.memory.buffers.len(), 2);
+}
+
+#[test]
+fn a_tensor_added_to_itself_is_not_overwritten() {
+    let mut net = Net::new(4, 4, 3);
+    let x = net.conv(3, 1, 5, None, None);
+    let y = net.add("double", Op::Add(Activation::None), &[x, x]);
+    net.add("double", Op::Add(Activation::None), &[y, y]);
+    net.conv(1, 1, 4, None, None);
+    let plan = build(&net.finish());
+    assert!(plan.steps().all(|s| s.input != s.output));
+}
+
+#[test]
+fn odd_graphs_have_plans() {
+    // The output is the input.
+    let plan = build(&Net::new(3, 5, 2).finish());
+    assert_eq!(plan.memory.arena_bytes, 0);
+    assert!(matches!(plan.steps().next().unwrap().kernel, Kernel::Copy { len: 30 }));
+
+    // The output is a constant, and the input is not read.
+    let mut net = Net::new(3, 5, 2);
+    net.x = net.graph.add_constant("pi", Shape::hwc(1, 1, 3), vec![3.1, 3.14, 3.142]);
+    let plan = build(&net.finish());
+    assert!(matches!(plan.steps().next().unwrap().kernel, Kernel::Constant { len: 3, .. }));
+    assert_eq!(plan.steps().count(), 1);
+
+    // The output is also read by a node that leads nowhere.
+    let mut net = Net::new(8, 8, 3);
+    let out = net.conv(3, 1, 4, None, None);
+    net.conv(3, 1, 7, None, None);
+    net.x = out;
+    let plan = build(&net.finish());
+    assert_eq!((plan.steps().count(), plan.memory.arena_bytes), (1, 0));
+
+    // In place from the first node to the output, with a reader on the way.
+    let mut net = Net::new(8, 8, 3);
+    let x = net.conv(3, 1, 4, None, None);
+    let mean = net.add("mean", Op::GlobalPool, &[x]);
+    net.add("scale", Op::Scale(Activation::HSwish), &[x, mean]);
+    let plan = build(&net.finish());
+    assert_eq!(plan.memory.arena_bytes, 64, "only the mean is in the arena");
+}
+
+#[test]
+fn graphs_that_cannot_be_planned_are_named() {
+    let mut net = Net::new(8, 8, 3);
+    net.graph.add_input("second", Shape::hwc(1, 1, 1));
+    let error = plan::build(&net.finish(), meta("two")).unwrap_err();
+    assert_eq!(error, PlanError::Ends { inputs: 2, outputs: 1 });
+
+    let mut graph = Graph::default();
+    let x = graph.add_input("x", Shape { n: 2, h: 1, w: 1, c: 3 });
+    graph.outputs.push(x);
+    let error = plan::build(&graph, meta("batch")).unwrap_err();
+    assert_eq!(error.to_string(), "x has shape 2x1x1x3; only batch 1 can be planned");
+
+    let mut graph = Graph::default();
+    let x = graph.add_input("x", Shape::hwc(1 << 31, 1 << 30, 1));
+    let y = graph.add("y", Op::Act(Activation::Relu), &[x]).unwrap();
+    graph.outputs.push(y);
+    let error = plan::build(&graph, meta("huge")).unwrap_err();
+    assert_eq!(error, PlanError::TooLarge { node: "x".into() });
+}
+
+/// Plans as they come, before and after the passes; `build` certifies each.
+#[test]
+fn random_nets_have_plans() {
+    let mut overwritten = 0;
+    for seed in 0..200 {
+        let case = r#gen::seeded(seed);
+        let plain = build(&case.graph);
+        let mut graph = case.graph;
+        mnc_compiler::pass::run(&mut graph, &Default::default(), None, None).unwrap();
+        let optimised = build(&graph);
+        for plan in [&plain, &optimised] {
+            assert_eq!(plan.memory.proof, Proof::MeetsBound, "seed {seed}");
+            assert!(plan.memory.order_is_best, "seed {seed}");
+            overwritten += plan.steps().filter(|s| s.input == s.output).count();
+            assert!(print::text(plan).contains("memory map"));
+        }
+    }
+    assert!(overwritten > 100, "{overwritten}");
+}
+
+/// Graphs far wider than any network, of tensors of many sizes: the planner stops in time and says how far it came.
+#[test]
+fn a_wild_graph_is_planned_in_time() {
+    for nodes in [300, 1000] {
+        let mut net = Net::new(1, 1, 8);
+        let mut random = Random::new(nodes);
+        let mut all = vec![net.x];
+        for _ in 0..nodes {
+            net.x = all[random.below(all.len())];
+            all.push(net.dense(1 + random.below(300)));
+        }
+        // Everything leads to the output.
+        let mut sum = None;
+        for x in all {
+            net.x = x;
+            let end = net.dense(16);
+            sum = Some(sum.map_or(end, |sum| net.add("join", Op::Add(Activation::None), &[sum, end])));
+        }
+        net.x = sum.unwrap();
+        let graph = net.finish();
+        let start = std::time::Instant::now();
+        let plan = build(&graph);
+        let time = start.elapsed();
+        println!("{} steps in {time:?}\n{}", plan.stages.len(), &print::text(&plan)[..300]);
+        assert!(plan.memory.arena_bytes >= plan.memory.lower_bound_bytes);
+        assert!(time.as_secs_f64() < 5.0, "{nodes} nodes took {time:?}");
+    }
+}
+
+/// What `change` breaks must be noticed, and the message names it.
+#[track_caller]
+fn breaks(plan: &Plan, what: &str, message: &str, change: impl FnOnce(&mut Plan)) {
+    let mut broken = plan.clone();
+    change(&mut broken);
+    let found = certify(&broken).expect_err(what);
+    assert!(found.iter().any(|m| m.contains(message)), "{what}: {found:?} do not say {message:?}");
+}
+
+fn step(plan: &mut Plan, at: usize) -> &mut mnc_compiler::plan::Step {
+    &mut plan.stages[at].steps[0]
+}
+
+#[test]
+fn every_moved_buffer_is_noticed_where_it_does_harm() {
+    let plan = build(&small());
+    certify(&plan).unwrap();
+    let buffers = &plan.memory.buffers;
+    let (mut harmful, mut harmless) = (0, 0);
+    for i in 0..buffers.len() {
+        let others = buffers.iter().map(|b| b.offset as i64 - buffers[i].offset as i64);
+        for shift in others.chain([64, -64, 128, -128]) {
+            let offset = buffers[i].offset as i64 + shift;
+            if offset < 0 {
+                continue;
+            }
+            let mut moved = plan.clone();
+            moved.memory.buffers[i].offset = offset as usize;
+            let all = &moved.memory.buffers;
+            let apart = |a: &plan::Buffer, b: &plan::Buffer| {
+                a.last < b.first || b.last < a.first || a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset
+            };
+            let sound = (0..all.len()).all(|j| j == i || apart(&all[i], &all[j]))
+                && all.iter().map(|b| b.offset + b.bytes).max() == Some(plan.memory.arena_bytes);
+            assert_eq!(certify(&moved).is_ok(), sound, "buffer {i} moved by {shift}");
+            *(if sound { &mut harmless } else { &mut harmful }) += 1;
+        }
+        breaks(&plan, "an unaligned buffer", "not aligned", |p| p.memory.buffers[i].offset += 4);
+    }
+    assert!(harmful > 100 && harmless > 10, "{harmful} {harmless}");
+}
+
+#[test]
+fn every_missing_or_early_step_is_noticed() {
+    let plan = build(&small());
+    for at in 0..plan.stages.len() {
+        // Without its softmax, or with two of them, the plan is a sound one of another net.
+        if at + 1 < plan.stages.len() {
+            breaks(&plan, "a missing step", "", |p| {
+                p.stages.remove(at);
+            });
+            breaks(&plan, "a step done twice", "", |p| {
+                let twice = p.stages[at].clone();
+                p.stages.insert(at, twice);
+            });
+        }
+        if at > 0 {
+            breaks(&plan, "a step before its turn", "", |p| p.stages.swap(at - 1, at));
+        }
+    }
+}
+
+#[test]
+fn every_false_claim_about_memory_is_noticed() {
+    let plan = build(&small());
+    breaks(&plan, "a smaller arena", "beyond the arena", |p| p.memory.arena_bytes -= 64);
+    breaks(&plan, "a larger arena", "are used", |p| p.memory.arena_bytes += 64);
+    breaks(&plan, "a lower bound", "MeetsBound", |p| p.memory.lower_bound_bytes -= 64);
+    breaks(&plan, "a false bound", "alive at once", |p| {
+        p.memory.lower_bound_bytes -= 64;
+        p.memory.proof = Proof::Exhausted;
+    });
+    breaks(&plan, "an uncalled-for doubt", "Stopped", |p| p.memory.proof = Proof::Stopped);
+    for i in 0..plan.memory.buffers.len() {
+        breaks(&plan, "a later birth", "lives", |p| p.memory.buffers[i].first += 1);
+        breaks(&plan, "a later death", "lives", |p| p.memory.buffers[i].last += 1);
+        breaks(&plan, "a smaller buffer", "", |p| p.memory.buffers[i].bytes -= 64);
+    }
+    breaks(&plan, "other work", "multiply-adds", |p| p.macs += 1);
+    breaks(&plan, "another output", "output", |p| p.output.shape.c += 1);
+}
+
+#[test]
+fn every_wrong_operand_is_noticed() {
+    let plan = build(&small());
+    let (mut pointwise, mut accumulated) = (0, 0);
+    for (at, original) in plan.steps().enumerate() {
+        let (input, output) = (original.input, original.output);
+        breaks(&plan, "a write to the input", "", |p| step(p, at).output = Place::Input);
+        breaks(&plan, "a missing buffer", "no buffer", |p| step(p, at).input = Place::Arena(plan::BufferId(99)));
+        breaks(&plan, "another shape", "", |p| step(p, at).output_shape.c += 1);
+        breaks(&plan, "another input shape", "", |p| step(p, at).input_shape.c += 1);
+        match &original.kernel {
+            Kernel::Conv { .. } | Kernel::Depthwise { .. } if input != Place::Input => {
+                breaks(&plan, "a window in place", "", |p| step(p, at).output = input);
+                breaks(&plan, "a window over what it reads", "", |p| step(p, at).input = output);
+            }
+            Kernel::Pointwise { residual, .. } => {
+                pointwise += 1;
+                breaks(&plan, "a weight too short", "the kernel reads", |p| {
+                    let Kernel::Pointwise { weight, .. } = step(p, at).kernel else { unreachable!() };
+                    p.weights.entries[weight.0].len -= 16;
+                });
+                breaks(&plan, "a scale that is overwritten", "second operand", |p| {
+                    let Kernel::Pointwise { scale, .. } = &mut step(p, at).kernel else { unreachable!() };
+                    *scale = Some(output);
+                });
+                if *residual == Residual::InPlace {
+                    accumulated += 1;
+                    breaks(&plan, "a residual read while it is overwritten", "second operand", |p| {
+                        let Kernel::Pointwise { residual, .. } = &mut step(p, at).kernel else { unreachable!() };
+                        *residual = Residual::From(output);
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(pointwise > 5 && accumulated > 0);
+}
+
+#[test]
+fn every_wrong_weight_is_noticed() {
+    let plan = build(&small());
+    for i in 0..plan.weights.entries.len() {
+        breaks(&plan, "a weight beyond the blob", "beyond the blob", |p| p.weights.entries[i].offset = p.weights.data.len());
+        breaks(&plan, "a weight that is not aligned", "", |p| p.weights.entries[i].offset += 1);
+    }
+    breaks(&plan, "two weights in one place", "overlap", |p| p.weights.entries[1].offset = p.weights.entries[0].offset);
+}
+
+#[test]
+fn the_picture_is_well_formed_and_complete() {
+    let mut net = Net::new(16, 16, 3);
+    net.conv(3, 1, 8, None, None);
+    net.graph.rename(net.x, "a<b>&\"c\"");
+    net.inverted(3, 16, 8, false, 1);
+    let plan = build(&net.finish());
+    let picture = svg::svg(&plan);
+    assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
+    assert!(picture.contains("a&lt;b&gt;&amp;&quot;c&quot;") && !picture.contains("a<b>"));
+    assert_eq!(picture.matches("class=\"b ").count(), plan.memory.buffers.len());
+    assert_eq!(picture.matches("<g>").count() + picture.matches("<g ").count(), picture.matches("</g>").count());
+    assert!(!picture.contains("NaN") && !picture.contains("inf"));
+    // A net without any buffer has a picture too.
+    let empty = svg::svg(&build(&Net::new(3, 5, 2).finish()));
+    assert!(!empty.contains("NaN") && !empty.contains("inf"));
+}
