@@ -279,7 +279,11 @@ fn class(kernel: &Kernel) -> &'static str {
 /// At most `room` characters, cut at the front.
 fn shorten(name: &str, room: usize) -> String {
     let n = name.chars().count();
-    if n <= room { name.to_owned() } else { format!("…{}", name.chars().skip(n + 1 - room.max(1)).collect::<String>()) }
+    if n <= room {
+        return name.to_owned();
+    }
+    let rest: String = name.chars().skip(n + 1 - room.max(1)).collect();
+    format!("…{}", rest.trim_start_matches('.'))
 }
 
 fn escape(text: &str) -> String {
