@@ -42,7 +42,15 @@ fn distance(found: &[f32], expected: &[f32]) -> f32 {
     let scale = expected.iter().fold(1.0, |m: f32, v| m.max(v.abs()));
     let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / scale);
     // A NaN counts as infinitely far.
-    differences.fold(0.0, |m, d| if d <= m { m } else if d.is_nan() { f32::INFINITY } else { d })
+    differences.fold(0.0, |m, d| {
+        if d <= m {
+            m
+        } else if d.is_nan() {
+            f32::INFINITY
+        } else {
+            d
+        }
+    })
 }
 
 fn optimised(graph: &Graph) -> Graph {

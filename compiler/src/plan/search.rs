@@ -1,20 +1,14 @@
 //! Offsets for buffers of known size and life, in the least space: rectangles of fixed time to be stacked by address.
 //!
 //! First greedy: largest first (and two other orders), each at the lowest address free for its whole life. Where that meets
-//! the lower bound (the most bytes alive at one time) it is proved optimal and nothing else runs; on MobileNets it always
-//! did. Otherwise an exact branch and bound in the manner of MiniMalloc (Moffitt, ASPLOS 2023): every solution can be pushed
-//! down until each buffer stands on the ground or on another; such a solution is reached by placing buffers in order of
-//! address, each upon the highest placed buffer of its time. The search goes through exactly these *canonical* orders:
-//!
-//! ```text
-//! place any buffer upon the skyline of its time, at an address not below the last one placed
-//! give up where, at some time, max(skyline, last address) + the bytes still to be placed exceed the limit
-//! skip a buffer beneath which another one would still fit: it would have come first
-//! ```
-//!
-//! Each success lowers the limit to one step below itself, until the bound is met, no order is left (proof of optimality), or
-//! the work limit is reached (the answer is then only known to be within `height - bound` of the best).
+//! the lower bound (the most bytes alive at one time) it is proved optimal and nothing else runs. Otherwise the exact search
+//! of [`exact`] is asked for a placement within the bound, then for one that is a step better than the best so far, until
+//! the bound is met, there is none (proof of optimality), or the work limit is reached (the answer is then only known to be
+//! within `height - bound` of the best).
 
+mod exact;
+
+use self::exact::Outcome;
 use super::{ALIGN, Proof};
 
 /// A buffer to be placed.
@@ -59,34 +53,28 @@ fn place_within(rects: &[Rect], mut work: u64) -> Placed {
     let bound = lower_bound(rects);
     let mut best = greedy(rects);
     let mut height = top(rects, &best);
-    let mut proof = if height == bound { Proof::MeetsBound } else { Proof::Stopped };
     // The bound itself first: where it can be met, searching from above only finds many worse answers on the way.
     let mut limit = bound;
-    while proof == Proof::Stopped {
-        let budget = if limit == bound { work / 2 } else { work };
-        match Search::new(rects, limit, budget).run() {
-            Outcome::Found { used, offsets } => {
-                work = work.saturating_sub(used);
+    let proof = loop {
+        if height == bound {
+            break Proof::MeetsBound;
+        }
+        let mut budget = if limit == bound { work / 2 } else { work };
+        work -= budget;
+        let outcome = exact::fit(rects, limit, &mut budget);
+        work += budget;
+        let next_best = limit + ALIGN >= height;
+        match outcome {
+            Outcome::Found(offsets) => {
+                height = top(rects, &offsets);
                 best = offsets;
-                height = top(rects, &best);
-                proof = if height == bound { Proof::MeetsBound } else { Proof::Stopped };
             }
-            Outcome::None { used } => {
-                // Nothing within `limit`. If that was all there is below the best, it is proved.
-                work = work.saturating_sub(used);
-                if limit + ALIGN >= height {
-                    proof = Proof::Exhausted;
-                }
-            }
-            Outcome::Limit { used } => {
-                work = work.saturating_sub(used);
-                if limit != bound || limit + ALIGN >= height {
-                    break;
-                }
-            }
+            Outcome::None if next_best => break Proof::Exhausted,
+            Outcome::Limit if next_best || limit != bound => break Proof::Stopped,
+            Outcome::None | Outcome::Limit => {}
         }
         limit = height - ALIGN;
-    }
+    };
     Placed { offsets: best, height, bound, proof }
 }
 
@@ -117,135 +105,30 @@ fn greedy(rects: &[Rect]) -> Vec<usize> {
     let tries = keys.map(|key| {
         let mut order: Vec<usize> = (0..rects.len()).collect();
         order.sort_by_key(|&i| (std::cmp::Reverse(key(&rects[i])), std::cmp::Reverse(rects[i].bytes), i));
-        first_fit(rects, &order)
+        let mut offsets = vec![None; rects.len()];
+        first_fit(rects, &order, &mut offsets);
+        offsets.into_iter().flatten().collect::<Vec<_>>()
     });
     let best = tries.into_iter().min_by_key(|offsets| top(rects, offsets));
     best.unwrap_or_default()
 }
 
-/// Places in this order, each at the lowest address that is free for its whole life.
-fn first_fit(rects: &[Rect], order: &[usize]) -> Vec<usize> {
-    let mut offsets = vec![0; rects.len()];
-    let mut placed: Vec<usize> = Vec::new(); // by offset
+/// Adds `order` to what is placed, each at the lowest address that is free for its whole life.
+fn first_fit(rects: &[Rect], order: &[usize], offsets: &mut [Option<usize>]) {
+    let mut placed: Vec<(usize, usize)> = offsets.iter().enumerate().filter_map(|(i, o)| Some(((*o)?, i))).collect();
+    placed.sort_unstable();
     for &i in order {
         let mut offset = 0;
-        for &p in &placed {
+        for &(at, p) in &placed {
             if rects[p].meets(&rects[i]) {
-                if offset + rects[i].bytes <= offsets[p] {
+                if offset + rects[i].bytes <= at {
                     break;
                 }
-                offset = offset.max(offsets[p] + rects[p].bytes);
+                offset = offset.max(at + rects[p].bytes);
             }
         }
-        offsets[i] = offset;
-        let at = placed.partition_point(|&p| offsets[p] <= offset);
-        placed.insert(at, i);
-    }
-    offsets
-}
-
-enum Outcome {
-    Found { used: u64, offsets: Vec<usize> },
-    None { used: u64 },
-    Limit { used: u64 },
-}
-
-/// One exact search for a placement no higher than `limit`.
-struct Search<'r> {
-    rects: &'r [Rect],
-    limit: usize,
-    /// Top of what is placed, at each time.
-    skyline: Vec<usize>,
-    /// Bytes not yet placed, at each time.
-    rest: Vec<usize>,
-    offsets: Vec<Option<usize>>,
-    used: u64,
-    budget: u64,
-}
-
-/// A placement that can be taken back.
-struct Choice {
-    /// Buffers worth trying at this depth, best last, with their offsets.
-    options: Vec<(usize, usize)>,
-    /// The one placed now, and the skyline beneath it.
-    placed: Option<(usize, Vec<usize>)>,
-}
-
-impl<'r> Search<'r> {
-    fn new(rects: &'r [Rect], limit: usize, budget: u64) -> Self {
-        let times = rects.iter().map(|r| r.last + 1).max().unwrap_or(0);
-        let mut rest = vec![0; times];
-        for r in rects {
-            rest[r.first..=r.last].iter_mut().for_each(|b| *b += r.bytes);
-        }
-        Self { rects, limit, skyline: vec![0; times], rest, offsets: vec![None; rects.len()], used: 0, budget }
-    }
-
-    fn run(mut self) -> Outcome {
-        let mut stack = vec![Choice { options: self.options((0, 0)), placed: None }];
-        while let Some(mut choice) = stack.pop() {
-            if let Some((i, beneath)) = choice.placed.take() {
-                self.take_back(i, &beneath);
-            }
-            if self.used > self.budget {
-                return Outcome::Limit { used: self.used };
-            }
-            let Some((offset, i)) = choice.options.pop() else { continue };
-            choice.placed = Some((i, self.put(i, offset)));
-            stack.push(choice);
-            if stack.len() == self.rects.len() {
-                return Outcome::Found { used: self.used, offsets: self.offsets.into_iter().flatten().collect() };
-            }
-            if self.is_possible(offset) {
-                stack.push(Choice { options: self.options((offset, i)), placed: None });
-            }
-        }
-        Outcome::None { used: self.used }
-    }
-
-    fn put(&mut self, i: usize, offset: usize) -> Vec<usize> {
-        let r = self.rects[i];
-        let span = r.first..=r.last;
-        let beneath = self.skyline[span.clone()].to_vec();
-        self.skyline[span.clone()].fill(offset + r.bytes);
-        self.rest[span].iter_mut().for_each(|b| *b -= r.bytes);
-        self.offsets[i] = Some(offset);
-        self.used += beneath.len() as u64;
-        beneath
-    }
-
-    fn take_back(&mut self, i: usize, beneath: &[usize]) {
-        let r = self.rects[i];
-        self.skyline[r.first..=r.last].copy_from_slice(beneath);
-        self.rest[r.first..=r.last].iter_mut().for_each(|b| *b += r.bytes);
-        self.offsets[i] = None;
-    }
-
-    /// Whether everything still to be placed could fit, all of it at `last` or above.
-    fn is_possible(&mut self, last: usize) -> bool {
-        self.used += self.rest.len() as u64;
-        self.skyline.iter().zip(&self.rest).all(|(&top, &rest)| rest == 0 || top.max(last) + rest <= self.limit)
-    }
-
-    /// The buffers that may follow the placement `(offset, buffer)` in canonical order, the most promising last.
-    fn options(&mut self, last: (usize, usize)) -> Vec<(usize, usize)> {
-        let mut all = Vec::new();
-        let mut lowest_end = usize::MAX;
-        for (i, r) in self.rects.iter().enumerate() {
-            if self.offsets[i].is_none() {
-                let offset = self.skyline[r.first..=r.last].iter().copied().max().unwrap_or(0);
-                lowest_end = lowest_end.min(offset + r.bytes);
-                all.push((offset, i));
-                self.used += (r.last - r.first) as u64 + 1;
-            }
-        }
-        let start = self.offsets.iter().all(Option::is_none);
-        all.retain(|&(offset, i)| {
-            offset < lowest_end && offset + self.rects[i].bytes <= self.limit && (start || (offset, i) > last)
-        });
-        let area = |i: usize| self.rects[i].bytes.saturating_mul(self.rects[i].last - self.rects[i].first + 1);
-        all.sort_by_key(|&(offset, i)| (std::cmp::Reverse(offset), area(i), std::cmp::Reverse(i)));
-        all
+        offsets[i] = Some(offset);
+        placed.insert(placed.partition_point(|&(at, _)| at <= offset), (offset, i));
     }
 }
 
