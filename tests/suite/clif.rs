@@ -38,7 +38,7 @@ impl Planner {
             preprocess,
             labels: vec!["zero".to_owned(), "\"one\"".to_owned()],
             stages: Vec::new(),
-            memory: Memory { buffers: Vec::new(), arena_bytes: 0, lower_bound_bytes: 0, proof: Proof::MeetsBound },
+            memory: Memory { buffers: Vec::new(), arena_bytes: 0, lower_bound_bytes: 0, proof: Proof::MeetsBound, order_is_best: true },
             weights: Weights::default(),
             macs: 0,
             params: 0,
