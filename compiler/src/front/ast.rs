@@ -14,7 +14,7 @@
 //! | `padding` | `"torch"` (k/2 on every side), `"same"` (TensorFlow's, from the layer's actual input size), `"valid"` (none), or a number for every side | `"torch"` |
 //! | `activation` | `relu`, `relu6`, `hswish`, `hsigmoid`, `sigmoid`, `none` | `"relu6"` |
 //! | `batch_norm` | convolutions are followed by batch norm | true |
-//! | `bn_eps` | added to its variance | 1e-5 |
+//! | `bn_eps` | added to its variance, above 0 | 1e-5 |
 //! | `bias` | convolutions have a bias | where there is no batch norm |
 //! | `classes` | outputs of a `dense` block without `out` | none |
 //! | `labels` | path of a file with one class name a line, relative to the spec, or a list of names | none |

@@ -197,7 +197,7 @@ fn with_weights(
     };
     let fitted = weights::fit(spec, &path, at, dry).map_err(|d| mistakes.extend(d)).ok()?;
     let lowered = lower(spec, &mut |index, layer, tensor, _| fitted.read(index, layer, tensor));
-    mistakes.extend(fitted.not_finite(&path));
+    mistakes.extend(fitted.bad_numbers(&path));
     files.push(path);
     Some((lowered.map_err(|d| mistakes.push(d)).ok()?.graph, fitted.from))
 }

@@ -1,7 +1,7 @@
 //! A spec as a tree of values, each with the place it stands at; not yet known to mean anything.
 //!
 //! The tree is made from TOML text ([`parse_toml`]) or, by the macro, from tokens ([`Value::table`], [`Value::array`], …).
-//! Checking ([`super::check`]) sees only this tree, so both inputs accept the same grammar and get the same diagnostics.
+//! Checking (`front/check/`) sees only this tree, so both inputs accept the same grammar and get the same diagnostics.
 //! Keys may repeat in a table made from tokens; the checker reports that.
 
 use std::sync::Arc;

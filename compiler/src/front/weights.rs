@@ -20,7 +20,7 @@ pub(super) struct Fitted {
     keras: bool,
     /// One line for the user.
     pub(super) from: String,
-    /// Names of tensors with infinite or undefined elements, found while reading.
+    /// Names of tensors with infinite or undefined elements or negative variances, found while reading.
     bad: RefCell<Vec<String>>,
 }
 
@@ -106,7 +106,8 @@ impl Fitted {
             return Vec::new();
         };
         let data = self.file.read(info);
-        if !data.iter().all(|x| x.is_finite()) {
+        let negative = tensor == Tensor::Variance && data.iter().any(|x| *x < 0.0);
+        if negative || !data.iter().all(|x| x.is_finite()) {
             self.bad.borrow_mut().push(name.clone());
         }
         match tensor {
@@ -115,13 +116,18 @@ impl Fitted {
         }
     }
 
-    /// The mistake of having tensors with infinite or undefined elements, if so.
-    pub(super) fn not_finite(&self, path: &Path) -> Option<Diagnostic> {
+    /// The mistake of having tensors with infinite or undefined elements or negative variances, if so.
+    pub(super) fn bad_numbers(&self, path: &Path) -> Option<Diagnostic> {
         let bad = self.bad.borrow();
         if bad.is_empty() {
             return None;
         }
-        let what = format!("infinite or undefined elements in {} of {}: {}", tensors(bad.len()), path.display(), some(&bad));
+        let what = format!(
+            "infinite, undefined or (in a variance) negative elements in {} of {}: {}",
+            tensors(bad.len()),
+            path.display(),
+            some(&bad)
+        );
         Some(Diagnostic::error(what).help("was the training run healthy, and the file copied whole?"))
     }
 }

@@ -119,7 +119,7 @@ fn check_net(value: &Value, out: &mut Diagnostics) -> Option<NetTable> {
     let padding = r.get("padding").and_then(|v| check_padding(v, out)).unwrap_or(plain.padding);
     let activation = r.get("activation").and_then(|v| word(v, &ACTIVATIONS, out)).unwrap_or(plain.activation);
     let batch_norm = r.get("batch_norm").and_then(|v| boolean(v, out)).unwrap_or(plain.batch_norm);
-    let bn_eps = r.get("bn_eps").and_then(|v| number(v, "a number from 0 to 1", |e| (0.0..=1.0).contains(&e), out));
+    let bn_eps = r.get("bn_eps").and_then(|v| number(v, "a number above 0 and up to 1", |e| e > 0.0 && e <= 1.0, out));
     let bias = r.get("bias").and_then(|v| boolean(v, out));
     let classes = r.get("classes").and_then(|v| Some((int(v, 1..=MAX_CHANNELS, out)?, v.span.clone())));
     let labels = r.get("labels").and_then(|v| check_labels(v, out));
@@ -297,7 +297,8 @@ fn check_passes(value: &Value, out: &mut Diagnostics) -> PassOptions {
     passes.separate = r.get("separate").and_then(|v| check_separate(v, out)).unwrap_or(Separate::Off);
     passes.separate_stem = r.get("separate_stem").and_then(|v| boolean(v, out)).unwrap_or(false);
     if let Some(items) = r.get("skip").and_then(|v| array(v, "a list of pass names", out)) {
-        passes.skip = items.iter().filter_map(|v| string(v, out)).map(String::from).collect();
+        let names: Vec<(&'static str, &'static str)> = crate::pass::PIPELINE.iter().map(|p| (p.name, p.name)).collect();
+        passes.skip = items.iter().filter_map(|v| word(v, &names, out)).map(String::from).collect();
     }
     r.finish(out);
     passes
