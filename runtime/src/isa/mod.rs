@@ -135,7 +135,13 @@ impl Isa {
     #[inline(always)]
     pub(crate) fn run<J: Job>(self, job: J) {
         match self.0 {
-            Level::Scalar => scalar::run(job),
+            Level::Scalar => {
+                if const { J::SCALAR } {
+                    scalar::run(job);
+                } else {
+                    unreachable!("a job without scalar code");
+                }
+            }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Isa` of this level was only made after `cpuid::avx2_fma` said that the CPU has AVX2 and FMA.
             Level::Avx2 => unsafe { avx2::run(job) },
@@ -145,6 +151,9 @@ impl Isa {
 
 /// A kernel call waiting for its instruction set.
 pub(crate) trait Job {
+    /// Whether it is compiled for [`Isa::scalar`]; a caller sends that elsewhere where it is not.
+    const SCALAR: bool = true;
+
     /// The kernel; `#[inline(always)]`, so that it takes on the target features of its caller.
     fn run<S: Simd>(self, s: S);
 }

@@ -6,8 +6,8 @@
 
 use core::ops::Range;
 
-use super::tile::{self, Spot, by_rows};
-use super::{Given, Residual, Source, check_len, check_rows, check_windows, input_at, size};
+use super::tile::{self, Blocks, Spot, by_size};
+use super::{Given, Residual, Source, check_len, check_rows, check_windows, input_at, min, size};
 use crate::isa::{Isa, Job, Simd};
 use crate::pack::{LANES, PANEL, bias_len};
 use crate::params::Conv;
@@ -65,33 +65,47 @@ pub(super) fn run<P: Source<Conv>>(
     if let Residual::From(r) = residual {
         check_len("conv residual", r.len(), y.len());
     }
-    isa.run(Call { source, x, w, bias, pad_value, residual, y });
+    isa.run(Call { source, o: Operands { x, w, bias, pad_value, residual }, y });
 }
 
-struct Call<'a, P> {
-    source: P,
+/// Pixels of a block.
+const fn block(p: &Conv) -> usize {
+    let floats = p.in_c.saturating_mul(p.kernel_h);
+    let pixels = BLOCK_FLOATS / if floats == 0 { 1 } else { floats };
+    if pixels < BLOCK_PIXELS.start { BLOCK_PIXELS.start } else { min(pixels, BLOCK_PIXELS.end) }
+}
+
+/// What a band reads.
+#[derive(Clone, Copy)]
+struct Operands<'a> {
     x: &'a [f32],
     w: &'a [f32],
     bias: &'a [f32],
     pad_value: Option<&'a [f32]>,
     residual: Residual<'a>,
+}
+
+/// One call: bands are cut into blocks, blocks into panels, and those into runs of equal tiles.
+struct Call<'a, P> {
+    source: P,
+    o: Operands<'a>,
     y: &'a mut [f32],
 }
 
 impl<P: Source<Conv>> Job for Call<'_, P> {
+    const SCALAR: bool = P::FIXED.is_none();
+
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let (p, rows) = (self.source.params(), self.source.rows());
-        let (first, len) = (rows.start * p.out_w, (rows.end - rows.start) * p.out_w);
-        let block = (BLOCK_FLOATS / (p.in_c * p.kernel_h).max(1)).clamp(BLOCK_PIXELS.start, BLOCK_PIXELS.end);
-        let blocks = len.div_ceil(block);
-        for b in 0..blocks {
-            let pixels = first + len * b / blocks..first + len * (b + 1) / blocks;
+        let blocks = Blocks::new(rows.start * p.out_w, (rows.end - rows.start) * p.out_w, block(&p));
+        for b in 0..blocks.count {
+            let (first, end) = blocks.get(b);
             for column in (0..p.out_c).step_by(PANEL) {
-                if p.out_c - column > LANES {
-                    by_rows!(pixels.clone(), S::ROWS, at, ROWS => self.tile::<S, ROWS, 2>(s, at, column));
-                } else {
-                    by_rows!(pixels.clone(), S::ROWS, at, ROWS => self.tile::<S, ROWS, 1>(s, at, column));
+                if const { has_width(P::FIXED, 2) } && p.out_c - column > LANES {
+                    self.panel::<S, 2>(s, first, end, column);
+                } else if const { has_width(P::FIXED, 1) } {
+                    self.panel::<S, 1>(s, first, end, column);
                 }
             }
         }
@@ -99,13 +113,63 @@ impl<P: Source<Conv>> Job for Call<'_, P> {
 }
 
 impl<P: Source<Conv>> Call<'_, P> {
+    /// One panel of output channels for a block of pixels.
     #[inline(always)]
-    fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(&mut self, s: S, at: usize, column: usize) {
+    fn panel<S: Simd, const VECTORS: usize>(&mut self, s: S, first: usize, end: usize, column: usize) {
+        by_size!(first, end, S::ROWS, tile_sizes(P::FIXED, S::ROWS), |ROWS, pixel, tiles| s.outline(Tiles::<P, ROWS, VECTORS> {
+            source: self.source,
+            o: self.o,
+            y: self.y,
+            pixel,
+            tiles,
+            column
+        }));
+    }
+}
+
+/// Whether a panel of `vectors` vectors can occur.
+const fn has_width(p: Option<Conv>, vectors: usize) -> bool {
+    match p {
+        Some(p) => tile::has_width(p.out_c, vectors),
+        None => true,
+    }
+}
+
+/// The tile heights that can occur, as a set of bits.
+const fn tile_sizes(p: Option<Conv>, max: usize) -> u32 {
+    match p {
+        Some(p) => Blocks::new(0, p.out_h * p.out_w, block(&p)).sizes(max),
+        None => u32::MAX,
+    }
+}
+
+/// `tiles` tiles of one panel from `pixel` on.
+struct Tiles<'a, P, const ROWS: usize, const VECTORS: usize> {
+    source: P,
+    o: Operands<'a>,
+    y: &'a mut [f32],
+    pixel: usize,
+    tiles: usize,
+    column: usize,
+}
+
+impl<P: Source<Conv>, const ROWS: usize, const VECTORS: usize> Job for Tiles<'_, P, ROWS, VECTORS> {
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        for i in 0..self.tiles {
+            self.tile(s, self.pixel + i * ROWS);
+        }
+    }
+}
+
+impl<P: Source<Conv>, const ROWS: usize, const VECTORS: usize> Tiles<'_, P, ROWS, VECTORS> {
+    #[inline(always)]
+    fn tile<S: Simd>(&mut self, s: S, pixel: usize) {
         let p = self.source.params();
         let k = p.kernel_h * p.kernel_w * p.in_c;
-        let (panel, _) = self.w[column * k..][..k * PANEL].as_chunks::<PANEL>();
+        let (panel, _) = self.o.w[self.column * k..][..k * PANEL].as_chunks::<PANEL>();
         let mut origins = [(0, 0); ROWS];
-        let (mut oy, mut ox) = (at / p.out_w, at % p.out_w);
+        let (mut oy, mut ox) = (pixel / p.out_w, pixel % p.out_w);
         let mut inside = true;
         for origin in &mut origins {
             *origin = (oy, ox);
@@ -116,7 +180,7 @@ impl<P: Source<Conv>> Call<'_, P> {
                 (oy, ox) = (oy + 1, 0);
             }
         }
-        let mut acc = tile::start::<S, ROWS, VECTORS>(s, &self.bias[column..]);
+        let mut acc = tile::start::<S, ROWS, VECTORS>(s, &self.o.bias[self.column..]);
         // A tile is a sequence of segments, in each of which every pixel reads neighbouring elements: a row of taps where all
         // windows lie inside, otherwise a tap (in pieces no longer than the zeros).
         let pieces = p.in_c.div_ceil(ZEROS.len());
@@ -127,7 +191,7 @@ impl<P: Source<Conv>> Call<'_, P> {
             let len = if inside {
                 for (a, (oy, ox)) in a.iter_mut().zip(origins) {
                     let (iy, ix) = (oy * p.stride_h + segment - p.pad_top, ox * p.stride_w - p.pad_left);
-                    *a = &self.x[(iy * p.in_w + ix) * p.in_c..];
+                    *a = &self.o.x[(iy * p.in_w + ix) * p.in_c..];
                 }
                 p.kernel_w * p.in_c
             } else {
@@ -136,8 +200,8 @@ impl<P: Source<Conv>> Call<'_, P> {
                 for (a, (oy, ox)) in a.iter_mut().zip(origins) {
                     let iy = input_at(oy, p.stride_h, ky, p.pad_top, p.in_h);
                     let ix = input_at(ox, p.stride_w, kx, p.pad_left, p.in_w);
-                    *a = match (iy, ix, self.pad_value) {
-                        (Some(iy), Some(ix), _) => &self.x[(iy * p.in_w + ix) * p.in_c + first..],
+                    *a = match (iy, ix, self.o.pad_value) {
+                        (Some(iy), Some(ix), _) => &self.o.x[(iy * p.in_w + ix) * p.in_c + first..],
                         (_, _, Some(v)) => &v[first..],
                         (_, _, None) => &ZEROS,
                     };
@@ -147,8 +211,9 @@ impl<P: Source<Conv>> Call<'_, P> {
             tile::accumulate::<S, ROWS, VECTORS, false>(s, &mut acc, a, &panel[..len], &[]);
             panel = &panel[len..];
         }
-        let spot = Spot { at: at * p.out_c + column, stride: p.out_c, valid: (p.out_c - column).min(VECTORS * LANES) };
-        tile::finish(s, &mut acc, spot, p.act, self.residual, self.y);
+        let spot =
+            Spot { at: pixel * p.out_c + self.column, stride: p.out_c, valid: (p.out_c - self.column).min(VECTORS * LANES) };
+        tile::finish(s, &mut acc, spot, p.act, self.o.residual, self.y);
         tile::store(s, &acc, spot, self.y);
     }
 }

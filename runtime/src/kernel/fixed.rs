@@ -2,7 +2,8 @@
 //!
 //! The same bodies as the entries of [`crate::kernel`], to the bit; constants reach the inner loops, so loop counts and strides
 //! are immediate operands and branches on them vanish. All rows are computed. Like every generic function these are compiled in
-//! the crate that calls them, with its optimisation level.
+//! the crate that calls them, with its optimisation level. On [`Isa::scalar`] they call the entries of [`crate::kernel`]: what
+//! constants gain there is not worth compiling a second copy of everything.
 //!
 //! ```
 //! use mnc_runtime::{isa::Isa, kernel::{Residual, fixed}, params};
@@ -33,6 +34,8 @@ pub trait Shape {
     type Params;
     /// Their values.
     const PARAMS: Self::Params;
+    /// Whether [`pointwise`] may be given a scale; `false` spares the compiler half of its code.
+    const SCALED: bool = true;
 }
 
 /// Parameters from a [`Shape`].
@@ -51,6 +54,9 @@ impl<S> Copy for Const<S> {}
 macro_rules! source {
     ($params:ty, $rows:ident) => {
         impl<S: Shape<Params = $params>> Source<$params> for Const<S> {
+            const FIXED: Option<$params> = Some(S::PARAMS);
+            const SCALED: bool = S::SCALED;
+
             #[inline(always)]
             fn params(self) -> $params {
                 const { S::PARAMS }
@@ -77,6 +83,10 @@ pub fn conv<S: Shape<Params = Conv>>(
     residual: Residual<'_>,
     y: &mut [f32],
 ) {
+    if isa == Isa::scalar() {
+        let p = const { S::PARAMS };
+        return super::conv(isa, &p, 0..p.out_h, x, w, bias, pad_value, residual, y);
+    }
     super::conv::run(isa, Const::<S>(PhantomData), x, w, bias, pad_value, residual, y);
 }
 
@@ -89,6 +99,10 @@ pub fn depthwise<S: Shape<Params = Depthwise>>(
     pad_value: Option<&[f32]>,
     y: &mut [f32],
 ) {
+    if isa == Isa::scalar() {
+        let p = const { S::PARAMS };
+        return super::depthwise(isa, &p, 0..p.out_h, x, w, bias, pad_value, y);
+    }
     super::depthwise::run(isa, Const::<S>(PhantomData), x, w, bias, pad_value, y);
 }
 
@@ -102,10 +116,18 @@ pub fn pointwise<S: Shape<Params = Pointwise>>(
     residual: Residual<'_>,
     y: &mut [f32],
 ) {
+    if isa == Isa::scalar() {
+        let p = const { S::PARAMS };
+        return super::pointwise(isa, &p, 0..p.h, x, w, bias, scale, residual, y);
+    }
     super::pointwise::run(isa, Const::<S>(PhantomData), x, w, bias, scale, residual, y);
 }
 
 /// [`crate::kernel::pool`] of all rows.
 pub fn pool<S: Shape<Params = Pool>>(isa: Isa, x: &[f32], y: &mut [f32]) {
+    if isa == Isa::scalar() {
+        let p = const { S::PARAMS };
+        return super::pool(isa, &p, 0..p.out_h, x, y);
+    }
     super::pool::run(isa, Const::<S>(PhantomData), x, y);
 }

@@ -52,7 +52,11 @@ pub enum Residual<'a> {
 }
 
 /// Where a body takes its parameters from: memory ([`Given`]) or the constants of a type (`fixed::Const`).
-trait Source<T>: Copy {
+trait Source<T: 'static>: Copy {
+    /// The parameters, where they are constants: what a body cannot need for them is not even compiled.
+    const FIXED: Option<T>;
+    /// Whether a pointwise convolution may be given a scale.
+    const SCALED: bool;
     fn params(self) -> T;
     /// The output rows to compute.
     fn rows(self) -> Range<usize>;
@@ -72,7 +76,10 @@ impl<'a, T> Given<'a, T> {
     }
 }
 
-impl<T: Copy> Source<T> for Given<'_, T> {
+impl<T: Copy + 'static> Source<T> for Given<'_, T> {
+    const FIXED: Option<T> = None;
+    const SCALED: bool = true;
+
     #[inline(always)]
     fn params(self) -> T {
         *self.params
@@ -146,10 +153,15 @@ fn taps_inside(at: usize, stride: usize, kernel: usize, pad: usize, len: usize) 
 
 /// The outputs along one axis whose windows lie wholly inside the input.
 #[inline(always)]
-fn interior(out: usize, stride: usize, kernel: usize, pad: usize, len: usize) -> Range<usize> {
-    let end = if len + pad >= kernel { ((len + pad - kernel) / stride + 1).min(out) } else { 0 };
-    let start = pad.div_ceil(stride).min(end);
+const fn interior(out: usize, stride: usize, kernel: usize, pad: usize, len: usize) -> Range<usize> {
+    let end = if len + pad >= kernel { min((len + pad - kernel) / stride + 1, out) } else { 0 };
+    let start = min(pad.div_ceil(stride), end);
     start..end
+}
+
+/// `Ord::min`, which no constant can call.
+const fn min(a: usize, b: usize) -> usize {
+    if a < b { a } else { b }
 }
 
 #[cfg(test)]

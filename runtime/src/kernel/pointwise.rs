@@ -6,8 +6,8 @@
 
 use core::ops::Range;
 
-use super::tile::{self, Spot, by_rows};
-use super::{Given, Residual, Source, check_len, check_rows, size};
+use super::tile::{self, Blocks, Spot, by_size};
+use super::{Given, Residual, Source, check_len, check_rows, min, size};
 use crate::isa::{Isa, Job, Simd};
 use crate::pack::{LANES, PANEL, bias_len};
 use crate::params::Pointwise;
@@ -69,147 +69,215 @@ pub(super) fn run<P: Source<Pointwise>>(
             check_len("pointwise residual", r.len(), y.len());
         }
     }
-    isa.run(Call { source, x, w, bias, scale, residual, y });
+    if !P::SCALED {
+        assert!(scale.is_none(), "pointwise: a scale where the shape says that there is none");
+    }
+    isa.run(Call { source, o: Operands { x, w, bias, scale, residual }, y });
 }
 
-struct Call<'a, P> {
-    source: P,
+/// Pixels of a block.
+const fn block(p: &Pointwise) -> usize {
+    let pixels = BLOCK_FLOATS / if p.in_c == 0 { 1 } else { p.in_c };
+    if pixels < BLOCK_PIXELS.start { BLOCK_PIXELS.start } else { min(pixels, BLOCK_PIXELS.end) }
+}
+
+/// What a band reads.
+#[derive(Clone, Copy)]
+struct Operands<'a> {
     x: &'a [f32],
     w: &'a [f32],
     bias: &'a [f32],
     scale: Option<&'a [f32]>,
     residual: Residual<'a>,
+}
+
+impl<'a> Operands<'a> {
+    /// The weights of the panel that starts at output channel `column`.
+    #[inline(always)]
+    fn panel(&self, k: usize, column: usize) -> &'a [[f32; PANEL]] {
+        self.w[column * k..][..k * PANEL].as_chunks().0
+    }
+}
+
+/// One call: bands are cut into blocks, blocks into panels, and those into runs of equal tiles.
+struct Call<'a, P> {
+    source: P,
+    o: Operands<'a>,
     y: &'a mut [f32],
 }
 
 impl<P: Source<Pointwise>> Job for Call<'_, P> {
+    const SCALAR: bool = P::FIXED.is_none();
+
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let call = Body { p: self.source.params(), x: self.x, w: self.w, bias: self.bias, residual: self.residual, y: self.y };
-        match self.scale {
-            None => call.band::<S, false>(s, self.source.rows(), &[]),
-            Some(scale) => call.band::<S, true>(s, self.source.rows(), scale),
+        if P::SCALED && self.o.scale.is_some() {
+            self.band::<S, true>(s);
+        } else {
+            self.band::<S, false>(s);
         }
     }
 }
 
-struct Body<'a> {
-    p: Pointwise,
-    x: &'a [f32],
-    w: &'a [f32],
-    bias: &'a [f32],
-    residual: Residual<'a>,
-    y: &'a mut [f32],
-}
-
-impl Body<'_> {
+impl<P: Source<Pointwise>> Call<'_, P> {
     #[inline(always)]
-    fn band<S: Simd, const SCALED: bool>(mut self, s: S, rows: Range<usize>, scale: &[f32]) {
-        let p = self.p;
+    fn band<S: Simd, const SCALED: bool>(self, s: S) {
+        let (p, rows) = (self.source.params(), self.source.rows());
         let (first, len) = (rows.start * p.w, (rows.end - rows.start) * p.w);
-        if len == 1 && !p.pool {
-            return self.single::<S, SCALED>(s, first, scale);
+        if const { is_single(P::FIXED, true) } && len == 1 && !p.pool {
+            return self.single::<S, SCALED>(s, first);
         }
-        let block = if p.pool { len.max(1) } else { (BLOCK_FLOATS / p.in_c.max(1)).clamp(BLOCK_PIXELS.start, BLOCK_PIXELS.end) };
-        let blocks = len.div_ceil(block);
-        for b in 0..blocks {
-            let pixels = first + len * b / blocks..first + len * (b + 1) / blocks;
+        if const { !is_single(P::FIXED, false) } {
+            self.blocks::<S, SCALED>(s, first, len);
+        }
+    }
+
+    #[inline(always)]
+    fn blocks<S: Simd, const SCALED: bool>(mut self, s: S, first: usize, len: usize) {
+        let p = self.source.params();
+        if p.pool {
+            self.y.fill(0.0);
+        }
+        let blocks = Blocks::new(first, len, block(&p));
+        for b in 0..blocks.count {
+            let (first, end) = blocks.get(b);
             for column in (0..p.out_c).step_by(PANEL) {
-                if p.out_c - column > LANES {
-                    self.panel::<S, 2, SCALED>(s, pixels.clone(), column, scale);
-                } else {
-                    self.panel::<S, 1, SCALED>(s, pixels.clone(), column, scale);
+                if const { has_width(P::FIXED, 2) } && p.out_c - column > LANES {
+                    self.panel::<S, 2, SCALED>(s, first, end, column);
+                } else if const { has_width(P::FIXED, 1) } {
+                    self.panel::<S, 1, SCALED>(s, first, end, column);
                 }
             }
         }
-    }
-
-    /// The weights of the panel that starts at output channel `column`.
-    #[inline(always)]
-    fn weights(&self, column: usize) -> &[[f32; PANEL]] {
-        let k = self.p.in_c;
-        self.w[column * k..][..k * PANEL].as_chunks().0
+        if p.pool {
+            self.y.iter_mut().for_each(|y| *y /= len as f32);
+        }
     }
 
     /// One panel of output channels for a block of pixels.
     #[inline(always)]
-    fn panel<S: Simd, const VECTORS: usize, const SCALED: bool>(
-        &mut self,
-        s: S,
-        pixels: Range<usize>,
-        column: usize,
-        scale: &[f32],
-    ) {
-        let mut sum = [[s.splat(0.0); VECTORS]];
-        by_rows!(pixels, S::ROWS, at, ROWS => self.tile::<S, ROWS, VECTORS, SCALED>(s, at, column, scale, &mut sum));
-        if self.p.pool {
-            let pixels = s.splat((self.p.h * self.p.w) as f32);
-            for v in &mut sum[0] {
-                *v = s.div(*v, pixels);
-            }
-            tile::store(s, &sum, self.spot::<VECTORS>(0, column), self.y);
-        }
+    fn panel<S: Simd, const VECTORS: usize, const SCALED: bool>(&mut self, s: S, first: usize, end: usize, column: usize) {
+        by_size!(first, end, S::ROWS, tile_sizes(P::FIXED, S::ROWS), |ROWS, pixel, tiles| s.outline(Tiles::<
+            P,
+            ROWS,
+            VECTORS,
+            SCALED,
+        > {
+            source: self.source,
+            o: self.o,
+            y: self.y,
+            pixel,
+            tiles,
+            column
+        }));
     }
 
+    /// One pixel, several panels at a time; the same sums as those of [`Tiles`] in the same order.
     #[inline(always)]
-    fn spot<const VECTORS: usize>(&self, pixel: usize, column: usize) -> Spot {
-        let n = self.p.out_c;
-        Spot { at: pixel * n + column, stride: n, valid: (n - column).min(VECTORS * LANES) }
-    }
-
-    #[inline(always)]
-    fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const SCALED: bool>(
-        &mut self,
-        s: S,
-        at: usize,
-        column: usize,
-        scale: &[f32],
-        sum: &mut [[S::V; VECTORS]; 1],
-    ) {
-        let k = self.p.in_c;
-        let mut a: [&[f32]; ROWS] = [&[]; ROWS];
-        for (r, row) in a.iter_mut().enumerate() {
-            *row = &self.x[(at + r) * k..][..k];
-        }
-        let mut acc = tile::start::<S, ROWS, VECTORS>(s, &self.bias[column..]);
-        tile::accumulate::<S, ROWS, VECTORS, SCALED>(s, &mut acc, a, self.weights(column), scale);
-        let spot = self.spot::<VECTORS>(at, column);
-        tile::finish(s, &mut acc, spot, self.p.act, self.residual, self.y);
-        if self.p.pool {
-            for row in &acc {
-                for (sum, v) in sum[0].iter_mut().zip(row) {
-                    *sum = s.add(*sum, *v);
-                }
-            }
-        } else {
-            tile::store(s, &acc, spot, self.y);
-        }
-    }
-
-    /// One pixel, several panels at a time; the same sums as [`Self::tile`] in the same order.
-    #[inline(always)]
-    fn single<S: Simd, const SCALED: bool>(&mut self, s: S, pixel: usize, scale: &[f32]) {
+    fn single<S: Simd, const SCALED: bool>(self, s: S, pixel: usize) {
+        let p = self.source.params();
         let mut column = 0;
-        while column < self.p.out_c {
-            if self.p.out_c - column > (SINGLE - 1) * PANEL {
-                self.panels::<S, SINGLE, SCALED>(s, pixel, column, scale);
+        while column < p.out_c {
+            let (source, o, y) = (self.source, self.o, &mut *self.y);
+            if p.out_c - column > (SINGLE - 1) * PANEL {
+                s.outline(Panels::<P, SINGLE, SCALED> { source, o, y, pixel, column });
                 column += SINGLE * PANEL;
             } else {
-                self.panels::<S, 1, SCALED>(s, pixel, column, scale);
+                s.outline(Panels::<P, 1, SCALED> { source, o, y, pixel, column });
                 column += PANEL;
             }
         }
     }
+}
 
+/// Whether constant parameters mean a single pixel; `unknown` where they are no constants.
+const fn is_single(p: Option<Pointwise>, unknown: bool) -> bool {
+    match p {
+        Some(p) => p.h * p.w == 1 && !p.pool,
+        None => unknown,
+    }
+}
+
+/// Whether a panel of `vectors` vectors can occur.
+const fn has_width(p: Option<Pointwise>, vectors: usize) -> bool {
+    match p {
+        Some(p) => tile::has_width(p.out_c, vectors),
+        None => true,
+    }
+}
+
+/// The tile heights that can occur, as a set of bits.
+const fn tile_sizes(p: Option<Pointwise>, max: usize) -> u32 {
+    match p {
+        Some(p) => Blocks::new(0, p.h * p.w, block(&p)).sizes(max),
+        None => u32::MAX,
+    }
+}
+
+/// The channels of a row of the output from `column` on.
+#[inline(always)]
+fn spot<const VECTORS: usize>(p: &Pointwise, pixel: usize, column: usize) -> Spot {
+    Spot { at: pixel * p.out_c + column, stride: p.out_c, valid: (p.out_c - column).min(VECTORS * LANES) }
+}
+
+/// `tiles` tiles of one panel from `pixel` on.
+struct Tiles<'a, P, const ROWS: usize, const VECTORS: usize, const SCALED: bool> {
+    source: P,
+    o: Operands<'a>,
+    y: &'a mut [f32],
+    pixel: usize,
+    tiles: usize,
+    column: usize,
+}
+
+impl<P: Source<Pointwise>, const ROWS: usize, const VECTORS: usize, const SCALED: bool> Job
+    for Tiles<'_, P, ROWS, VECTORS, SCALED>
+{
     #[inline(always)]
-    fn panels<S: Simd, const PANELS: usize, const SCALED: bool>(&mut self, s: S, pixel: usize, column: usize, scale: &[f32]) {
-        let k = self.p.in_c;
-        let x = &self.x[pixel * k..][..k];
+    fn run<S: Simd>(self, s: S) {
+        let p = self.source.params();
+        let k = p.in_c;
+        let panel = self.o.panel(k, self.column);
+        let scale = self.o.scale.unwrap_or(&[]);
+        for i in 0..self.tiles {
+            let pixel = self.pixel + i * ROWS;
+            let mut a: [&[f32]; ROWS] = [&[]; ROWS];
+            for (r, row) in a.iter_mut().enumerate() {
+                *row = &self.o.x[(pixel + r) * k..][..k];
+            }
+            let mut acc = tile::start::<S, ROWS, VECTORS>(s, &self.o.bias[self.column..]);
+            tile::accumulate::<S, ROWS, VECTORS, SCALED>(s, &mut acc, a, panel, scale);
+            let spot = spot::<VECTORS>(&p, pixel, self.column);
+            tile::finish(s, &mut acc, spot, p.act, self.o.residual, self.y);
+            if p.pool {
+                tile::add_up(s, &acc, Spot { at: self.column, ..spot }, self.y);
+            } else {
+                tile::store(s, &acc, spot, self.y);
+            }
+        }
+    }
+}
+
+/// `PANELS` panels from `column` on for one pixel.
+struct Panels<'a, P, const PANELS: usize, const SCALED: bool> {
+    source: P,
+    o: Operands<'a>,
+    y: &'a mut [f32],
+    pixel: usize,
+    column: usize,
+}
+
+impl<P: Source<Pointwise>, const PANELS: usize, const SCALED: bool> Job for Panels<'_, P, PANELS, SCALED> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let p = self.source.params();
+        let x = &self.o.x[self.pixel * p.in_c..][..p.in_c];
+        let scale = self.o.scale.unwrap_or(&[]);
         let mut panels: [&[[f32; PANEL]]; PANELS] = [&[]; PANELS];
         let mut acc = [[[s.splat(0.0); 2]; 1]; PANELS];
         for j in 0..PANELS {
-            panels[j] = &self.weights(column + j * PANEL)[..k];
-            acc[j] = tile::start::<S, 1, 2>(s, &self.bias[column + j * PANEL..]);
+            panels[j] = &self.o.panel(p.in_c, self.column + j * PANEL)[..x.len()];
+            acc[j] = tile::start::<S, 1, 2>(s, &self.o.bias[self.column + j * PANEL..]);
         }
         for (i, x) in x.iter().enumerate() {
             let x = s.splat(*x);
@@ -221,8 +289,8 @@ impl Body<'_> {
             }
         }
         for (j, acc) in acc.iter_mut().enumerate() {
-            let spot = self.spot::<2>(pixel, column + j * PANEL);
-            tile::finish(s, acc, spot, self.p.act, self.residual, self.y);
+            let spot = spot::<2>(&p, self.pixel, self.column + j * PANEL);
+            tile::finish(s, acc, spot, p.act, self.o.residual, self.y);
             tile::store(s, acc, spot, self.y);
         }
     }

@@ -45,6 +45,8 @@ struct Windows<'a, P> {
 }
 
 impl<P: Source<Pool>> Job for Windows<'_, P> {
+    const SCALAR: bool = P::FIXED.is_none();
+
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let p = self.source.params();

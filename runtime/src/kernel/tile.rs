@@ -154,6 +154,33 @@ pub(super) fn store<S: Simd, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
+/// Adds all rows, one after another, to the row of sums at `spot`. The sums stay in memory: registers are for the tile.
+#[inline(always)]
+pub(super) fn add_up<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    acc: &[[S::V; VECTORS]; ROWS],
+    spot: Spot,
+    y: &mut [f32],
+) {
+    let mut copy = [[0.0; PANEL]; 1];
+    let full = spot.valid == VECTORS * LANES;
+    if !full {
+        copy_in(&mut copy, spot, y);
+    }
+    let sums = if full { &mut y[spot.at..] } else { copy.as_flattened_mut() };
+    let (sums, _) = sums[..VECTORS * LANES].as_chunks_mut::<LANES>();
+    for (v, sum) in sums.iter_mut().enumerate() {
+        let mut total = s.load(sum);
+        for row in acc {
+            total = s.add(total, row[v]);
+        }
+        s.store(total, sum);
+    }
+    if !full {
+        copy_out(&copy, spot, y);
+    }
+}
+
 /// The most rows of a tile on any instruction set.
 const MAX_ROWS: usize = 6;
 
@@ -173,46 +200,119 @@ fn copy_out(tile: &[[f32; PANEL]], spot: Spot, y: &mut [f32]) {
     }
 }
 
-/// Calls `$tile::<ROWS>` over `$first..$end` with as few tiles of at most `$max` rows as possible and all of nearly the same
-/// height: 49 rows by sixes are four sixes and five fives, not eight sixes and a slow single row.
-macro_rules! by_rows {
-    ($range:expr, $max:expr, $at:ident, $ROWS:ident => $body:expr) => {{
-        let range: core::ops::Range<usize> = $range;
-        let len = range.end - range.start;
-        let tiles = len.div_ceil($max);
-        let (height, higher) = (len / tiles.max(1), len % tiles.max(1));
-        let mut $at = range.start;
-        for tile in 0..tiles {
-            let rows = height + usize::from(tile < higher);
-            // Heights beyond the instruction set's limit are dead code: the limit is a constant.
-            match rows {
-                6 if $max >= 6 => {
-                    const $ROWS: usize = 6;
-                    $body
-                }
-                5 if $max >= 5 => {
-                    const $ROWS: usize = 5;
-                    $body
-                }
-                4 if $max >= 4 => {
-                    const $ROWS: usize = 4;
-                    $body
-                }
-                3 if $max >= 3 => {
-                    const $ROWS: usize = 3;
-                    $body
-                }
-                2 if $max >= 2 => {
-                    const $ROWS: usize = 2;
-                    $body
-                }
-                _ => {
-                    const $ROWS: usize = 1;
-                    $body
-                }
+/// Whether `n` output channels have a panel that is `vectors` (1 or 2) vectors wide.
+pub(super) const fn has_width(n: usize, vectors: usize) -> bool {
+    match vectors {
+        1 => !n.is_multiple_of(PANEL) && n % PANEL <= LANES,
+        _ => n > LANES,
+    }
+}
+
+/// How a run of pixels (or columns) is cut into as few tiles of at most `max` as possible, all of nearly the same size: `larger`
+/// tiles of `size + 1`, then `rest` tiles of `size`. 49 by sixes are four sixes and five fives, not eight sixes and a slow one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Split {
+    pub size: usize,
+    pub larger: usize,
+    pub rest: usize,
+}
+
+impl Split {
+    #[inline(always)]
+    pub(super) const fn new(len: usize, max: usize) -> Self {
+        let tiles = len.div_ceil(max);
+        if tiles == 0 {
+            return Self { size: 0, larger: 0, rest: 0 };
+        }
+        Self { size: len / tiles, larger: len % tiles, rest: tiles - len % tiles }
+    }
+
+    /// The sizes that occur, as a set of bits.
+    pub(super) const fn sizes(self) -> u32 {
+        (if self.larger > 0 { 2 << self.size } else { 0 }) | (if self.rest > 0 { 1 << self.size } else { 0 })
+    }
+}
+
+/// Blocks of pixels: `first..first + len` in as few of at most `block` as possible, all of nearly the same length.
+#[derive(Clone, Copy)]
+pub(super) struct Blocks {
+    pub first: usize,
+    pub len: usize,
+    pub count: usize,
+}
+
+impl Blocks {
+    #[inline(always)]
+    pub(super) const fn new(first: usize, len: usize, block: usize) -> Self {
+        Self { first, len, count: len.div_ceil(block) }
+    }
+
+    #[inline(always)]
+    pub(super) const fn get(self, i: usize) -> (usize, usize) {
+        (self.first + self.len * i / self.count, self.first + self.len * (i + 1) / self.count)
+    }
+
+    /// The tile sizes that occur in any block, as a set of bits.
+    pub(super) const fn sizes(self, max: usize) -> u32 {
+        let (mut sizes, mut i) = (0, 0);
+        while i < self.count {
+            let (first, end) = self.get(i);
+            sizes |= Split::new(end - first, max).sizes();
+            i += 1;
+        }
+        sizes
+    }
+}
+
+/// Runs `$body` for the larger and for the smaller tiles of a split of `$first..$end`, with their size as the constant `$ROWS`,
+/// the first position as `$at` and their number as `$count`. `$sizes` is a constant set of sizes that can occur: the others
+/// are not compiled.
+macro_rules! by_size {
+    ($first:expr, $end:expr, $max:expr, $sizes:expr, |$ROWS:ident, $at:ident, $count:ident| $body:expr) => {{
+        let split = $crate::kernel::tile::Split::new($end - $first, $max);
+        let mut $at = $first;
+        for (size, $count) in [(split.size + 1, split.larger), (split.size, split.rest)] {
+            if $count == 0 {
+                continue;
             }
-            $at += rows;
+            $crate::kernel::tile::by_size!(@arms size, $max, $sizes, $ROWS, $body, 1 2 3 4 5 6);
+            $at += size * $count;
         }
     }};
+    (@arms $size:ident, $max:expr, $sizes:expr, $ROWS:ident, $body:expr, $($n:literal)*) => {
+        match $size {
+            $($n if const { $n <= $max && $sizes >> $n & 1 == 1 } => {
+                const $ROWS: usize = $n;
+                $body
+            })*
+            _ => {}
+        }
+    };
 }
-pub(super) use by_rows;
+pub(super) use by_size;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_are_even_and_complete() {
+        assert_eq!(Split::new(49, 6), Split { size: 5, larger: 4, rest: 5 });
+        for len in 0..500 {
+            for max in 1..=6 {
+                let split = Split::new(len, max);
+                assert_eq!(split.larger * (split.size + 1) + split.rest * split.size, len);
+                assert_eq!(split.larger + split.rest, len.div_ceil(max));
+                assert!(split.size <= max && (split.larger == 0 || split.size < max));
+            }
+            let blocks = Blocks::new(7, len, 64);
+            let mut at = 7;
+            for i in 0..blocks.count {
+                let (first, end) = blocks.get(i);
+                assert!(first == at && end > first && end - first <= 64);
+                at = end;
+            }
+            assert_eq!(at, 7 + len);
+        }
+    }
+}
