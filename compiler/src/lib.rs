@@ -9,6 +9,7 @@
 //! ```
 
 pub mod back;
+mod compile;
 pub mod diag;
 pub mod front;
 #[cfg(feature = "cli")]
@@ -16,3 +17,5 @@ pub mod image;
 pub mod ir;
 pub mod pass;
 pub mod plan;
+
+pub use compile::{CompileError, Compiled, compile};

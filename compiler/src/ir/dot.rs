@@ -14,7 +14,7 @@ pub fn dot(graph: &Graph) -> String {
     let number: HashMap<NodeId, usize> = order.iter().enumerate().map(|(i, &id)| (id, i)).collect();
     let total = graph.macs();
     let mut out = String::from(
-        "digraph net {\n  rankdir=TB;\n  node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\", fontsize=10, margin=\"0.12,0.06\"];\n  \
+        "digraph net {\n  rankdir=TB;\n  ranksep=0.3;\n  node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\", fontsize=10, margin=\"0.12,0.06\"];\n  \
          edge [fontname=\"Helvetica\", fontsize=9, color=\"#555555\"];\n",
     );
     // Writing to a string does not fail.

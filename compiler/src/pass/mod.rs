@@ -91,6 +91,12 @@ impl Remarks {
         Self { pass: pass.name, ..Self::default() }
     }
 
+    /// Adds the remarks of a later run.
+    pub fn append(&mut self, later: Self) {
+        self.all.extend(later.all);
+        self.ran.extend(later.ran);
+    }
+
     /// Says that something was done at `node`.
     pub fn did(&mut self, node: impl Into<String>, message: impl Into<String>) {
         self.all.push(Remark { pass: self.pass, node: node.into(), done: true, message: message.into() });
