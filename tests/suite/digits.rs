@@ -2,8 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use mnc_compiler::back::clif::compile_jit;
+use mnc_compiler::back::native::NativeNet;
+
 use mnc_compiler::front::{self, Net};
-use mnc_compiler::{diag, image, ir};
+use mnc_compiler::{compile, diag, image, ir};
+use mnc_runtime::isa::Isa;
 
 use crate::checkpoints::tensor;
 
@@ -79,6 +83,26 @@ fn the_reference_reads_handwriting_as_trained() {
     let net = net();
     assert_reproduces_training("reference", |x| evaluate(&net, x));
     assert_reads_handwriting("reference", &net, |x| evaluate(&net, x));
+}
+
+#[test]
+fn compiled_engines_read_handwriting_as_trained() {
+    let net = net();
+    let plan = compile(net.clone()).expect("a plan").plan;
+    let mut engines: Vec<(String, Box<dyn mnc_runtime::net::Net>)> =
+        vec![("JIT".to_owned(), Box::new(compile_jit(&plan).expect("machine code")))];
+    for isa in Isa::available() {
+        engines.push((format!("kernels on {}", isa.name()), Box::new(NativeNet::new(plan.clone(), isa))));
+    }
+    for (who, engine) in &mut engines {
+        let mut network = |x: &[f32]| {
+            let mut y = vec![0.0; 10];
+            engine.run(x, &mut y).expect("the right lengths");
+            y
+        };
+        assert_reproduces_training(who, &mut network);
+        assert_reads_handwriting(who, &net, &mut network);
+    }
 }
 
 /// All twenty pictures of the README's first command, by their file names: `7-2.png` is the second seven.
