@@ -24,9 +24,11 @@ const SAME: Window = Window { kernel: [3, 3], stride: [1, 1], around: Around::Sa
 struct Engine {
     /// In messages.
     name: String,
-    /// A plan ready to run.
-    compile: Box<dyn Fn(&Plan) -> Box<dyn Net>>,
+    compile: Compile,
 }
+
+/// Makes a plan ready to run.
+type Compile = Box<dyn Fn(&Plan) -> Box<dyn Net>>;
 
 /// All engines of this machine.
 fn engines() -> Vec<Engine> {

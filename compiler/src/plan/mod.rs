@@ -1,8 +1,8 @@
 //! The plan: HOW a graph is computed. Every number that a back end needs is decided here; back ends read only [`Plan`].
 //!
-//! Made by [`build`]: [`select`] (op to kernel), [`schedule`] (order with the least peak), [`stages`] (chains streamed over row
-//! strips; one kernel a stage so far), [`memory`] (what shares a buffer, and offsets by [`search`]), [`pack`] (weights), then
-//! checked by [`certify`], which shares no code with the planner. [`print`] and [`svg`] show it.
+//! Made by [`build`]: `select` (op to kernel), `schedule` (order with the least peak), `stages` (chains streamed over row
+//! strips; one kernel a stage so far), `memory` (what shares a buffer, and offsets by `search`), `pack` (weights), then checked
+//! by [`certify`], which shares no code with the planner. [`mod@print`] and [`svg`] show it.
 //!
 //! Invariants, checked by `certify`: buffers that live at the same time do not overlap; every offset is a multiple of
 //! [`ALIGN`]; every read is of something written before; nothing reaches beyond the arena or the weight blob.
@@ -371,7 +371,7 @@ pub enum PlanError {
     Uncertified(Vec<String>),
 }
 
-/// Plans `graph`, which must have passed [`crate::ir::verify`]. Any such graph will do: no pass need have run. Nodes that the
+/// Plans `graph`, which must have passed [`crate::ir::verify::verify`]. Any such graph will do: no pass need have run. Nodes that the
 /// output does not depend on are left out.
 ///
 /// # Errors
