@@ -12,7 +12,7 @@ use mnc_runtime::isa::Isa;
 use crate::checkpoints::tensor;
 
 /// Pictures of each digit in the sheet.
-const COLUMNS: usize = 36;
+pub const COLUMNS: usize = 36;
 /// Height and width of a picture.
 const SIDE: usize = 32;
 
@@ -20,7 +20,7 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits").join(name)
 }
 
-fn net() -> Net {
+pub fn net() -> Net {
     let (net, warnings) =
         front::load(&file("digits.toml"), &[], None).unwrap_or_else(|d| panic!("digits:\n{}", diag::render(&d, false)));
     assert!(warnings.is_empty(), "{}", diag::render(&warnings, false));
@@ -32,12 +32,12 @@ fn evaluate(net: &Net, x: &[f32]) -> Vec<f32> {
     ir::eval::eval(&net.graph, &[x]).swap_remove(0)
 }
 
-fn argmax(y: &[f32]) -> usize {
+pub fn argmax(y: &[f32]) -> usize {
     (0..y.len()).max_by(|&a, &b| y[a].total_cmp(&y[b])).expect("ten scores")
 }
 
 /// The held-out pictures, cut from their sheet, as inputs; picture `i` shows the digit `i / COLUMNS`.
-fn held_out(net: &Net) -> Vec<Vec<f32>> {
+pub fn held_out(net: &Net) -> Vec<Vec<f32>> {
     let sheet = image::open(&file("heldout.png")).expect("the sheet");
     assert_eq!((sheet.height, sheet.width), (10 * SIDE, COLUMNS * SIDE));
     let shape = net.graph.shape(net.graph.inputs[0]);

@@ -1,10 +1,13 @@
 //! `separate`: the paper's structure exactly, and trained weights with the error that was predicted.
 
+use mnc_compiler::back::native::NativeNet;
 use mnc_compiler::front::{PassOptions, Separate};
 use mnc_compiler::ir::op::{Activation, BatchNorm, Op};
 use mnc_compiler::ir::{Graph, NodeId, Shape, eval::eval, print, verify::verify};
 use mnc_compiler::pass::separate::{Cost, decompose, rewrite};
 use mnc_compiler::pass::{self, Remarks};
+use mnc_runtime::isa::Isa;
+use mnc_runtime::net::Net;
 
 use crate::r#gen::{Around, BARE, Builder, POINT, Tail, Window, uniform};
 use crate::tolerance::{Sums, assert_close, bound};
@@ -351,4 +354,48 @@ fn structure_makes_the_full_convolution_mobilenet_v1() {
     assert_eq!(done.len(), 13);
     assert!(done[0].message.ends_with("multiply-adds 231211008 -> 29302784, ratio 0.1267 = 1/64 + 1/9"), "{}", done[0].message);
     assert!(!remarks.all[0].done && remarks.all[0].node == "stem.conv");
+}
+
+/// Trained weights and real pictures: bound against multiply-adds, agreement in top-1 with the net as trained, and pictures read
+/// right (`cargo test separate::trained -- --nocapture` prints the table).
+#[test]
+fn trained_weights_trade_error_for_multiply_adds() {
+    use crate::digits::{COLUMNS, argmax, held_out};
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nets/digits_conv.toml");
+    let run = |separate: Separate| {
+        let (mut net, warnings) = mnc_compiler::front::load(&path, &[], None).unwrap_or_else(|e| panic!("{e:?}"));
+        assert!(warnings.is_empty(), "{warnings:?}");
+        net.passes.separate = separate;
+        let inputs = held_out(&net);
+        let compiled = mnc_compiler::compile(net).unwrap();
+        let mut native = NativeNet::new(compiled.plan, Isa::detect());
+        let mut y = [0.0; 10];
+        let classes: Vec<usize> = inputs.iter().map(|x| native.run(x, &mut y).map(|()| argmax(&y)).unwrap()).collect();
+        (native.plan().macs, classes, compiled.remarks)
+    };
+    let (macs, trained, _) = run(Separate::Off);
+    let right = |classes: &[usize]| classes.iter().enumerate().filter(|&(i, c)| i / COLUMNS == *c).count();
+    assert!(right(&trained) >= 353, "the net as trained reads {} of 360", right(&trained));
+    println!("bound | multiply-adds | share  | agreement | right | layers");
+    println!("  off | {macs:13} | 1.0000 |   360/360 |   {} |", right(&trained));
+    let mut last = macs;
+    let bounds = [
+        (0.0, 1.0, 360),
+        (0.05, 1.0, 360),
+        (0.1, 0.95, 358),
+        (0.2, 0.75, 356),
+        (0.3, 0.55, 354),
+        (0.4, 0.45, 350),
+        (0.5, 0.35, 0),
+    ];
+    for (bound, at_most, agree) in bounds {
+        let (now, classes, remarks) = run(Separate::MaxError(bound));
+        let same = trained.iter().zip(&classes).filter(|(a, b)| a == b).count();
+        let layers: Vec<&str> = remarks.all.iter().filter(|r| r.pass == "separate" && r.done).map(|r| &r.message[..7]).collect();
+        let share = now as f64 / macs as f64;
+        println!("{bound:5} | {now:13} | {share:.4} |   {same}/360 |   {} | {}", right(&classes), layers.join(", "));
+        assert!(now <= last, "a wider bound costs no more");
+        assert!(share <= at_most && same >= agree, "bound {bound}");
+        last = now;
+    }
 }
