@@ -1,0 +1,214 @@
+//! Object files linked with C, for x86-64 as it always was and as it is now, and for aarch64 in an emulator.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use mnc_compiler::back::clif::{Object, compile_jit, object};
+use mnc_compiler::plan::{self, Plan};
+use mnc_compiler::{compile, diag, front, image, pass};
+use mnc_runtime::net::Net;
+
+use crate::plan::meta;
+use crate::r#gen;
+
+/// As far as f32 sums may differ between targets with and without fused multiply-add, in nets of this depth and in units of
+/// the largest output.
+const BOUND: f32 = 1e-5;
+
+/// Whether `program` can be started.
+fn has(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success())
+}
+
+/// What `command` writes to standard output.
+#[track_caller]
+fn output(command: &mut Command) -> Vec<u8> {
+    let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(out.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&out.stderr));
+    out.stdout
+}
+
+/// Random nets after the passes, one of every family of the generator, each with its name and input.
+fn nets() -> Vec<(Plan, Vec<f32>)> {
+    (0..40)
+        .map(|seed| {
+            let case = r#gen::seeded(seed);
+            let mut graph = case.graph;
+            pass::run(&mut graph, &Default::default(), None, None).expect("the passes run");
+            (plan::build(&graph, meta(&format!("net{seed}"))).expect("a plan"), case.input)
+        })
+        .collect()
+}
+
+/// A program that runs all nets, reads their weights and inputs from files and writes the bits of their outputs. The arena is
+/// full of what is no number, and nothing is aligned more than a float.
+fn program(nets: &[(Plan, Vec<f32>)]) -> String {
+    let mut c = String::from(
+        r#"#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+static float *read(const char *path, size_t n) {
+    float *data = (float *)malloc((n + 2) * 4) + 1;
+    FILE *f = fopen(path, "rb");
+    if (!f || fread(data, 4, n, f) != n) exit(3);
+    fclose(f);
+    return data;
+}
+#define RUN(name, NAME) do { \
+        float *w = read(#name ".weights", NAME##_WEIGHTS_BYTES / 4), *x = read(#name ".input", NAME##_INPUT_LEN); \
+        float *y = (float *)malloc(NAME##_OUTPUT_LEN * 4), *arena = (float *)malloc(NAME##_ARENA_BYTES + 8) + 1; \
+        memset(arena, 0xff, NAME##_ARENA_BYTES); \
+        name##_run(w, x, y, arena); \
+        if (fwrite(y, 4, NAME##_OUTPUT_LEN, stdout) != NAME##_OUTPUT_LEN) exit(4); \
+    } while (0)
+"#,
+    );
+    let mut body = String::new();
+    for (plan, _) in nets {
+        let _ = writeln!(c, "#include \"{}.h\"", plan.name);
+        let _ = writeln!(body, "    RUN({}, {});", plan.name, plan.name.to_uppercase());
+    }
+    let _ = write!(c, "int main(void) {{\n{body}    return 0;\n}}\n");
+    c
+}
+
+/// Compiles all nets for `target`, links them into one program with `cc`, starts it with `runner`, and compares with the JIT.
+fn link_run_compare(target: &str, cc: &[&str], runner: &[&str]) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let write = |name: String, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).expect("writable");
+    let little = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let nets = nets();
+    let mut link = Command::new(cc[0]);
+    link.args(&cc[1..]).args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-o", "main", "main.c"]).current_dir(dir.path());
+    for (plan, input) in &nets {
+        let Object { bytes, header, weights, externals } = object(plan, Some(target)).expect("an object");
+        assert_eq!(externals, [""; 0], "{}", plan.name);
+        assert!(header.contains("no symbol is left to link"));
+        write(format!("{}.o", plan.name), &bytes);
+        write(format!("{}.h", plan.name), header.as_bytes());
+        write(format!("{}.weights", plan.name), &weights);
+        write(format!("{}.input", plan.name), &little(input));
+        let file = format!("{}.o", plan.name);
+        assert_eq!(undefined(&dir.path().join(&file)).as_deref().unwrap_or(""), "", "{}", plan.name);
+        link.arg(file);
+    }
+    write("main.c".to_owned(), program(&nets).as_bytes());
+    output(&mut link);
+    let mut line = runner.to_vec();
+    line.push("./main");
+    let found = output(Command::new(line[0]).args(&line[1..]).current_dir(dir.path()));
+    let mut found = found.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")));
+
+    for (plan, input) in &nets {
+        let mut expected = vec![0.0; plan.output.shape.elements()];
+        compile_jit(plan).expect("the JIT").run(input, &mut expected).expect("lengths fit");
+        let scale = expected.iter().fold(1f32, |m, v| m.max(v.abs()));
+        for (i, e) in expected.iter().enumerate() {
+            let f = found.next().expect("as many outputs as the nets have");
+            assert!((f - e).abs() <= BOUND * scale, "{target}, {}, output {i}: {f}, the JIT says {e}", plan.name);
+        }
+    }
+    assert_eq!(found.next(), None);
+}
+
+/// Symbols that an object leaves undefined, by `nm` where there is one.
+fn undefined(object: &Path) -> Option<String> {
+    has("nm").then(|| String::from_utf8(output(Command::new("nm").arg("-u").arg(object))).expect("text"))
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn x86_objects_link_with_c() {
+    if !has("cc") {
+        println!("skipped: no C compiler (`cc`) here");
+        return;
+    }
+    link_run_compare("x86_64-unknown-linux-gnu", &["cc", "-pie"], &[]);
+    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        link_run_compare("x86_64-unknown-linux-gnu+x86-64-v3", &["cc"], &[]);
+    }
+}
+
+#[test]
+fn aarch64_objects_give_the_same_answers() {
+    let (cc, qemu) = ("aarch64-linux-gnu-gcc", "qemu-aarch64");
+    if !has(cc) || !has(qemu) {
+        println!("skipped: needs `{cc}` and `{qemu}` (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)");
+        return;
+    }
+    link_run_compare("aarch64-unknown-linux-gnu", &[cc, "-static"], &[qemu]);
+}
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
+}
+
+/// `examples/c` as its README builds it, on all samples of the digits.
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
+#[test]
+fn the_c_example_reads_handwriting() {
+    if !has("cc") {
+        println!("skipped: no C compiler (`cc`) here");
+        return;
+    }
+    let (net, _) = front::load(&example("digits/digits.toml"), &[], None)
+        .unwrap_or_else(|d| panic!("digits:\n{}", diag::render(&d, false)));
+    let plan = compile(net).expect("the digits compile").plan;
+    let object = object(&plan, None).expect("an object");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).expect("writable");
+    write("digits.o", &object.bytes);
+    write("digits.h", object.header.as_bytes());
+    write("digits.weights", &object.weights);
+    let mut expected = String::new();
+    let mut run = Command::new("./digits");
+    run.arg("digits.weights").current_dir(dir.path());
+    for entry in std::fs::read_dir(example("digits/samples")).expect("the samples") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().and_then(|n| n.to_str()).expect("a name").to_owned();
+        let picture = image::open(&path).expect("a picture");
+        let mut pgm = format!("P5\n{} {}\n255\n", picture.width, picture.height).into_bytes();
+        pgm.extend(image::luma(&picture.rgb));
+        write(&format!("{name}.pgm"), &pgm);
+        run.arg(format!("{name}.pgm"));
+        let _ = writeln!(expected, "{name}.pgm: {}", &name[..1]);
+    }
+    assert_eq!(expected.lines().count(), 20);
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-I.", "-o", "digits"]).arg(example("c/main.c")).arg("digits.o");
+    output(cc.current_dir(dir.path()));
+    assert_eq!(String::from_utf8_lossy(&output(&mut run)), expected);
+
+    // What is wrong with files is said, and the others are still read.
+    write("small.pgm", b"P5 2 2 255\n1234");
+    write("cut.pgm", b"P5 32 32 255\n1234");
+    let out = Command::new("./digits")
+        .args(["digits.weights", "small.pgm", "cut.pgm", "none.pgm", "7-1.pgm"])
+        .current_dir(dir.path())
+        .output()
+        .expect("the program starts");
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "7-1.pgm: 7\n");
+    assert_eq!(String::from_utf8_lossy(&out.stderr).lines().count(), 3);
+    assert_eq!(out.status.code(), Some(1));
+    write("digits.weights", &object.weights[4..]);
+    let out = Command::new("./digits").args(["digits.weights", "7-1.pgm"]).current_dir(dir.path()).output().expect("it starts");
+    assert!(String::from_utf8_lossy(&out.stderr).contains("not the"), "{out:?}");
+    assert_eq!(out.status.code(), Some(1));
+}
+
+#[test]
+fn the_header_says_sizes() {
+    let (plan, _) = nets().swap_remove(3);
+    let object = object(&plan, None).expect("an object");
+    for (name, value) in [
+        ("INPUT_LEN", plan.input.shape.elements()),
+        ("OUTPUT_LEN", plan.output.shape.elements()),
+        ("ARENA_BYTES", plan.memory.arena_bytes),
+        ("WEIGHTS_BYTES", object.weights.len()),
+    ] {
+        let line = format!("#define NET3_{name} {value}\n");
+        assert!(object.header.contains(&line), "{line} in\n{}", object.header);
+    }
+    assert!(object.header.contains("void net3_run(const float *weights, const float *input, float *output, float *arena);"));
+}
