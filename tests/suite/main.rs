@@ -8,6 +8,7 @@ mod digits;
 mod r#gen;
 mod golden;
 mod images;
+mod object;
 mod passes;
 mod plan;
 mod separate;

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use mnc_compiler::back::clif::{Object, compile_jit, object};
 use mnc_compiler::plan::{self, Plan};
-use mnc_compiler::{compile, diag, front, image, pass};
+use mnc_compiler::{diag, front, image, pass};
 use mnc_runtime::net::Net;
 
-use crate::plan::meta;
 use crate::r#gen;
+use crate::plan::meta;
 
 /// As far as f32 sums may differ between targets with and without fused multiply-add, in nets of this depth and in units of
 /// the largest output.
@@ -58,7 +58,7 @@ static float *read(const char *path, size_t n) {
 #define RUN(name, NAME) do { \
         float *w = read(#name ".weights", NAME##_WEIGHTS_BYTES / 4), *x = read(#name ".input", NAME##_INPUT_LEN); \
         float *y = (float *)malloc(NAME##_OUTPUT_LEN * 4), *arena = (float *)malloc(NAME##_ARENA_BYTES + 8) + 1; \
-        memset(arena, 0xff, NAME##_ARENA_BYTES); \
+        memset(arena, 0xff, NAME##_ARENA_BYTES + 4); \
         name##_run(w, x, y, arena); \
         if (fwrite(y, 4, NAME##_OUTPUT_LEN, stdout) != NAME##_OUTPUT_LEN) exit(4); \
     } while (0)
@@ -152,9 +152,12 @@ fn the_c_example_reads_handwriting() {
         println!("skipped: no C compiler (`cc`) here");
         return;
     }
-    let (net, _) = front::load(&example("digits/digits.toml"), &[], None)
-        .unwrap_or_else(|d| panic!("digits:\n{}", diag::render(&d, false)));
-    let plan = compile(net).expect("the digits compile").plan;
+    let (net, _) =
+        front::load(&example("digits/digits.toml"), &[], None).unwrap_or_else(|d| panic!("digits:\n{}", diag::render(&d, false)));
+    let mut graph = net.graph;
+    pass::run(&mut graph, &net.passes, None, None).expect("the passes run");
+    let meta = plan::Meta { name: net.name, preprocess: net.preprocess, labels: net.labels, params: 0 };
+    let plan = plan::build(&graph, meta).expect("a plan");
     let object = object(&plan, None).expect("an object");
     let dir = tempfile::tempdir().expect("a temporary folder");
     let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).expect("writable");
