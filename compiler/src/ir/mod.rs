@@ -9,8 +9,8 @@
 //! node of the graph; no op carries a fused part that its kernel family does not know (see [`op`]).
 //!
 //! * [`eval`] runs a graph with naive loops: the oracle for every pass and back end.
-//! * [`random`] makes weights where there is no checkpoint.
-//! * [`print`] and [`dot`] are the text and Graphviz forms.
+//! * [`random`] draws weights for layers that a pass makes up, and for tests.
+//! * [`mod@print`] and [`dot`] are the text and Graphviz forms.
 //! * To add an op, see [`op`].
 
 pub mod consts;

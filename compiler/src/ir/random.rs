@@ -1,4 +1,4 @@
-//! Seeded random weights: the same numbers on every machine, for nets without a checkpoint.
+//! Seeded random weights, the same on every machine: for layers that a pass makes up, and for tests.
 //!
 //! SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). Not for secrets.
 
