@@ -277,7 +277,8 @@ pub struct Buffer {
 pub enum Proof {
     /// It equals the lower bound.
     MeetsBound,
-    /// The exact search went through every placement: nothing smaller exists for this order.
+    /// The exact search went through every placement: nothing smaller exists for this order and
+    /// these choices of what is written in place.
     Exhausted,
     /// The search stopped at its limit; the gap to the bound is what `Memory` shows.
     Stopped,

@@ -42,7 +42,7 @@ fn write_all(plan: &Plan, out: &mut String) -> std::fmt::Result {
     let mut rows = vec![["", "offset", "bytes", "alive", "first holds"].map(str::to_owned)];
     for (i, b) in plan.memory.buffers.iter().enumerate() {
         rows.push([
-            format!("b{i}"),
+            format!("b{i} {}", letter(i)),
             b.offset.to_string(),
             b.bytes.to_string(),
             format!("{}..={}", b.first, b.last),
@@ -191,9 +191,14 @@ fn table<const N: usize>(rows: &[[String; N]], out: &mut String) -> std::fmt::Re
     Ok(())
 }
 
+/// What stands for a buffer in the memory map.
+fn letter(buffer: usize) -> char {
+    const NAMES: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    char::from(NAMES[buffer % NAMES.len()])
+}
+
 /// The arena as characters: a column one or more steps, a row a band of addresses, a letter a buffer that fills most of it.
 fn map(plan: &Plan) -> String {
-    const NAMES: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let (steps, height) = (plan.steps().count(), plan.memory.arena_bytes);
     if height == 0 {
         return "  (nothing)\n".to_owned();
@@ -210,7 +215,7 @@ fn map(plan: &Plan) -> String {
                 plan.memory.buffers.iter().position(|b| {
                     (b.offset..b.offset + b.bytes).contains(&middle) && b.first < times.end && times.start <= b.last
                 });
-            line.push(there.map_or(' ', |i| char::from(NAMES[i % NAMES.len()])));
+            line.push(there.map_or(' ', letter));
         }
         out.push_str(line.trim_end());
         out.push('\n');
