@@ -9,6 +9,8 @@
 //! ```
 
 pub mod back;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod compile;
 pub mod diag;
 pub mod front;

@@ -2,6 +2,7 @@
 
 mod backends;
 mod checkpoints;
+mod cli;
 mod clif;
 mod data;
 mod digits;

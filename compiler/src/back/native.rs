@@ -10,7 +10,7 @@ use mnc_runtime::isa::Isa;
 use mnc_runtime::kernel;
 use mnc_runtime::net::{Net, RunError};
 
-use crate::plan::{Kernel, Place, Plan, Residual, Step, WeightId};
+use crate::plan::{Kernel, Place, Plan, Residual, Stage, Step, WeightId};
 
 /// One inference. `arena` holds at least `plan.memory.arena_bytes` (of any content and alignment), `input` and `output` the
 /// whole NHWC tensors.
@@ -23,10 +23,20 @@ pub fn run(plan: &Plan, isa: Isa, arena: &mut [f32], input: &[f32], output: &mut
     if arena.len() < expected {
         return Err(RunError::Arena { expected, actual: arena.len() });
     }
-    for step in plan.steps() {
-        call(plan, isa, step, arena, input, output);
+    for s in &plan.stages {
+        stage(plan, isa, s, arena, input, output);
     }
     Ok(())
+}
+
+/// One stage of an inference, for measuring; the stages before it have left their results in `arena`.
+///
+/// # Panics
+/// If a slice is shorter than [`run`] wants it.
+pub fn stage(plan: &Plan, isa: Isa, stage: &Stage, arena: &mut [f32], input: &[f32], output: &mut [f32]) {
+    for step in &stage.steps {
+        call(plan, isa, step, arena, input, output);
+    }
 }
 
 /// A plan with an arena: the engine behind tests and tools where nothing need be compiled.
@@ -47,6 +57,12 @@ impl NativeNet {
         // Room to start at a cache line.
         let arena = vec![0.0; plan.memory.arena_bytes / 4 + LINE - 1];
         Self { plan, isa, arena }
+    }
+
+    /// Whose kernels run it.
+    #[must_use]
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 
     /// The plan that is run.

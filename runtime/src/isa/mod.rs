@@ -16,6 +16,8 @@
 //! 2. A variant of `Level`, its name, its detection, its arm in `Isa::run` and in [`Isa::available`]: the compiler lists them.
 //! 3. Nothing else: kernels, their tests and the benches go through [`Isa::available`].
 
+#[cfg(feature = "std")]
+mod peak;
 mod scalar;
 pub(crate) mod simd;
 
@@ -27,6 +29,8 @@ mod cpuid;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
 
+#[cfg(feature = "std")]
+pub use peak::peak_fma;
 pub(crate) use scalar::Scalar;
 pub(crate) use simd::Simd;
 

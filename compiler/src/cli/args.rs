@@ -1,0 +1,186 @@
+//! The arguments. Names and meanings are a contract that scripts rely on.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Compile MobileNet specs to Rust, to object files or into memory, and run them.
+#[derive(Debug, Parser)]
+#[command(name = "mnc", version, max_term_width = 100)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Write the compiled net as Rust source, an object file, or one of its intermediate forms.
+    Compile(Compile),
+    /// Classify pictures, or run the net on a raw tensor.
+    Run(Run),
+    /// Measure the speed of the net.
+    Bench(Bench),
+    /// Show layers, parameters, multiply-adds, memory, and what the passes did.
+    Show(Show),
+    /// Compare every back end with the reference on seeded inputs; exit code 1 beyond the bound.
+    Verify(Verify),
+}
+
+/// What every command asks for.
+#[derive(Debug, clap::Args)]
+pub(super) struct Spec {
+    /// The spec (TOML).
+    #[arg(value_name = "SPEC")]
+    pub path: PathBuf,
+    /// Checkpoint (safetensors) to use instead of the spec's.
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Override a scalar of the spec: `alpha=0.5`, `input.height=160`, `passes.separate=structure`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub sets: Vec<(String, String)>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("expected KEY=VALUE, for example alpha=0.5".to_owned()),
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Compile {
+    #[command(flatten)]
+    pub spec: Spec,
+    /// What to write, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "rust", value_name = "KIND")]
+    pub emit: Vec<Emit>,
+    /// Folder to write to; made if absent. `-` prints a single text form (ir, plan, clif, dot) instead.
+    #[arg(short, long = "out-dir", default_value = ".", value_name = "DIR")]
+    pub out_dir: PathBuf,
+    /// Target of `obj` and `clif`, `aarch64-unknown-linux-gnu` for example; this machine by default.
+    #[arg(long, value_name = "TRIPLE")]
+    pub target: Option<String>,
+}
+
+/// What `compile` can write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Emit {
+    /// NAME.rs and NAME.weights
+    Rust,
+    /// NAME.o, NAME.h and NAME.weights
+    Obj,
+    /// NAME.clif: cranelift's intermediate form
+    Clif,
+    /// NAME.ir.txt: the graph after all passes
+    Ir,
+    /// NAME.plan.txt and NAME.plan.svg: kernels and memory
+    Plan,
+    /// NAME.dot: the graph for Graphviz
+    Dot,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    pub spec: Spec,
+    /// JPEG or PNG pictures to classify.
+    #[arg(value_name = "IMAGE", required_unless_present = "input", conflicts_with = "input")]
+    pub images: Vec<PathBuf>,
+    /// How many labels to print for each picture.
+    #[arg(long, default_value = "5", value_name = "N")]
+    pub top: NonZeroUsize,
+    /// Class names, one a line, instead of the spec's.
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: Engine,
+    /// A raw NHWC f32 tensor (.npy, [H,W,C] or [1,H,W,C]), already preprocessed, instead of pictures.
+    #[arg(long, value_name = "X.npy", requires = "output")]
+    pub input: Option<PathBuf>,
+    /// Where the raw output goes: [1,C] for a class vector, else [1,H,W,C].
+    #[arg(long, value_name = "Y.npy", requires = "input")]
+    pub output: Option<PathBuf>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What computes, and on how many threads.
+#[derive(Debug, clap::Args)]
+pub(super) struct Engine {
+    /// What computes.
+    #[arg(long, value_enum, default_value = "jit")]
+    pub engine: EngineName,
+    /// Threads. Only 1 is possible so far.
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub threads: usize,
+}
+
+/// The engines that `--engine` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum EngineName {
+    /// Code that cranelift makes in memory
+    Jit,
+    /// The runtime's own kernels for this CPU (`MNC_ISA=scalar` or `avx2` chooses)
+    Native,
+    /// Naive loops on the unoptimised graph: the oracle, slow
+    Reference,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Bench {
+    #[command(flatten)]
+    pub spec: Spec,
+    #[command(flatten)]
+    pub engine: Engine,
+    /// Measured runs, after a warm-up.
+    #[arg(long, default_value = "50", value_name = "N")]
+    pub runs: NonZeroUsize,
+    /// Also the time of every stage (always by the runtime's kernels).
+    #[arg(long)]
+    pub profile: bool,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    pub spec: Spec,
+    /// The graph after this pass instead of the network as specified.
+    #[arg(long, value_name = "PASS")]
+    pub after: Option<String>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    pub spec: Spec,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn overrides_split_at_the_first_equals_sign() {
+        assert_eq!(key_value("net.name = a=b"), Ok(("net.name".into(), "a=b".into())));
+        assert!(key_value("alpha").is_err());
+        assert!(key_value("=1").is_err());
+    }
+}

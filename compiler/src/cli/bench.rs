@@ -1,0 +1,152 @@
+//! `mnc bench`: how long one inference takes, and how much of the machine that is.
+
+use std::time::{Duration, Instant};
+
+use mnc_runtime::isa::{self, Isa};
+use serde_json::json;
+
+use super::Failure;
+use super::args::Bench;
+use super::console::Console;
+use super::engine::{self, Engine};
+use super::output::size;
+use super::table::{table, thousands};
+use super::verify::input;
+use crate::Compiled;
+use crate::back::native;
+
+/// Runs before measuring start: until this time has passed, and two at least.
+const WARM_UP: Duration = Duration::from_millis(200);
+
+pub(super) fn run(args: &Bench, console: &mut Console) -> Result<(), Failure> {
+    engine::check_threads(args.engine.threads)?;
+    let net = console.load(&args.spec)?;
+    let start = Instant::now();
+    let net = console.compile_net(net)?;
+    let mut engine = Engine::new(&args.engine, &net)?;
+    let compile_ms = start.elapsed().as_secs_f64() * 1e3;
+
+    let x = input(&net.plan.preprocess, net.plan.input.shape, 1);
+    let mut y = vec![0.0; net.plan.output.shape.elements()];
+    let runs = args.runs.get();
+    console.progress(runs);
+    console.doing(engine.name());
+    let start = Instant::now();
+    let mut warm = 0;
+    while warm < 2 || start.elapsed() < WARM_UP {
+        engine.run(&x, &mut y)?;
+        warm += 1;
+    }
+    let mut ms = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        ms.push(engine.run(&x, &mut y)?.as_secs_f64() * 1e3);
+        console.step();
+    }
+    console.progress_done();
+    let peak = isa::peak_fma(Isa::detect());
+    let stages = if args.profile { profile(&net, &x, &mut y, runs) } else { Vec::new() };
+    report(args, &net, Measured { engine: engine.name(), ms, compile_ms, peak, stages }, console)
+}
+
+/// The value below which a share `q` of the sorted `ms` lies (nearest rank).
+fn quantile(ms: &[f64], q: f64) -> f64 {
+    ms[((ms.len() as f64 * q).ceil() as usize).clamp(1, ms.len()) - 1]
+}
+
+/// The time of every stage by the runtime's kernels, as (name, multiply-adds, median milliseconds).
+fn profile(net: &Compiled, x: &[f32], y: &mut [f32], runs: usize) -> Vec<(String, u64, f64)> {
+    let plan = &net.plan;
+    let isa = Isa::detect();
+    let mut arena = engine::Arena::new(plan);
+    let mut times = vec![Vec::with_capacity(runs); plan.stages.len()];
+    for run in 0..=runs {
+        for (stage, times) in plan.stages.iter().zip(&mut times) {
+            let start = Instant::now();
+            native::stage(plan, isa, stage, arena.floats(), x, y);
+            // The first run only warms up.
+            if run > 0 {
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+    }
+    let median = |mut ms: Vec<f64>| {
+        ms.sort_by(f64::total_cmp);
+        quantile(&ms, 0.5)
+    };
+    let macs = |s: &crate::plan::Stage| s.steps.iter().map(|s| s.macs).sum();
+    plan.stages.iter().zip(times).map(|(s, t)| (s.name.clone(), macs(s), median(t))).collect()
+}
+
+/// What was measured, in milliseconds and GFLOP/s; a multiply-add is two operations.
+struct Measured {
+    engine: String,
+    ms: Vec<f64>,
+    compile_ms: f64,
+    peak: f64,
+    stages: Vec<(String, u64, f64)>,
+}
+
+fn report(args: &Bench, net: &Compiled, measured: Measured, console: &mut Console) -> Result<(), Failure> {
+    let Measured { engine, mut ms, compile_ms, peak, stages } = measured;
+    ms.sort_by(f64::total_cmp);
+    let (min, median, p99) = (ms[0], quantile(&ms, 0.5), quantile(&ms, 0.99));
+    let plan = &net.plan;
+    let gflops = 2.0 * plan.macs as f64 / (median * 1e6);
+    if args.json {
+        let mut object = json!({
+            "net": plan.name, "engine": engine, "threads": args.engine.threads, "runs": ms.len(),
+            "min_ms": min, "median_ms": median, "p99_ms": p99, "macs": plan.macs, "gflops": gflops,
+            "peak_gflops": peak, "peak_fraction": gflops / peak, "compile_ms": compile_ms,
+            "arena_bytes": plan.memory.arena_bytes, "arena_lower_bound_bytes": plan.memory.lower_bound_bytes,
+            "weight_bytes": plan.weights.bytes(),
+        });
+        if args.profile {
+            let stages: Vec<_> =
+                stages.iter().map(|(name, macs, ms)| json!({ "name": name, "macs": macs, "median_ms": ms })).collect();
+            object["stages"] = json!(stages);
+        }
+        return console.json(&object);
+    }
+    let mut rows = table(&["net", "engine", "runs", "min", "median", "p99", "GFLOP/s", "of peak"], &[2, 3, 4, 5, 6, 7]);
+    rows.add_row([
+        plan.name.clone(),
+        engine,
+        ms.len().to_string(),
+        format!("{min:.3} ms"),
+        format!("{median:.3} ms"),
+        format!("{p99:.3} ms"),
+        format!("{gflops:.1}"),
+        format!("{:.0} %", 100.0 * gflops / peak),
+    ]);
+    console.line(rows)?;
+    console.line(format_args!(
+        "{} multiply-adds; peak of one core here {peak:.1} GFLOP/s; compiled in {compile_ms:.0} ms; arena {} (lower bound {}), weights {}",
+        thousands(plan.macs),
+        size(plan.memory.arena_bytes),
+        size(plan.memory.lower_bound_bytes),
+        size(plan.weights.bytes()),
+    ))?;
+    if args.profile {
+        let sum: f64 = stages.iter().map(|(_, _, ms)| ms).sum();
+        let mut rows = table(&["stage", "multiply-adds", "median", "share", "GFLOP/s"], &[1, 2, 3, 4]);
+        for (name, macs, ms) in stages {
+            let speed = if macs == 0 { String::new() } else { format!("{:.1}", 2.0 * macs as f64 / (ms * 1e6)) };
+            rows.add_row([name, thousands(macs), format!("{ms:.3} ms"), format!("{:.1} %", 100.0 * ms / sum), speed]);
+        }
+        console
+            .line(format_args!("stages, by the runtime's kernels ({}), {sum:.3} ms together\n{rows}", Isa::detect().name()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantile;
+
+    #[test]
+    fn quantiles_by_nearest_rank() {
+        let ms: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert_eq!([quantile(&ms, 0.5), quantile(&ms, 0.99), quantile(&ms, 1.0)], [100.0, 198.0, 200.0]);
+        assert_eq!([quantile(&[7.0], 0.5), quantile(&[7.0], 0.99)], [7.0, 7.0]);
+    }
+}

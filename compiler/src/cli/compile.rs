@@ -1,0 +1,80 @@
+//! `mnc compile`: the compiled net as files.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{Compile, Emit};
+use super::console::{Console, file_error};
+use super::{Failure, output};
+use crate::Compiled;
+use crate::back::clif;
+use crate::diag::Diagnostic;
+use crate::{ir, plan};
+
+pub(super) fn run(args: &Compile, console: &mut Console) -> Result<(), Failure> {
+    let to_stdout = args.out_dir == Path::new("-");
+    let wants = |kind| args.emit.contains(&kind);
+    if args.target.is_some() && !wants(Emit::Obj) && !wants(Emit::Clif) {
+        return Err(Failure::input(
+            Diagnostic::error("`--target` only matters for object files and cranelift's form").help("add `--emit obj`"),
+        ));
+    }
+    let files = |net: &Compiled| -> Result<Vec<(String, Vec<u8>)>, Failure> {
+        let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+        for &kind in &args.emit {
+            for file in emit(kind, net, args.target.as_deref())? {
+                // Rust source and object read the same weights.
+                if files.iter().all(|(name, _)| *name != file.0) {
+                    files.push(file);
+                }
+            }
+        }
+        Ok(files)
+    };
+    if to_stdout {
+        let [Emit::Ir | Emit::Plan | Emit::Clif | Emit::Dot] = args.emit[..] else {
+            return Err(Failure::input(
+                Diagnostic::error("only a single text form can go to standard output")
+                    .help("write `--emit ir` (or plan, clif, dot) with `-o -`, or give a folder"),
+            ));
+        };
+        let net = console.compile(&args.spec)?;
+        let files = files(&net)?;
+        return console.line(String::from_utf8_lossy(&files[0].1).trim_end());
+    }
+    let net = console.compile(&args.spec)?;
+    console.spin("generating code");
+    let files = files(&net);
+    console.progress_done();
+    let files: Vec<(PathBuf, Vec<u8>)> = files?.into_iter().map(|(name, bytes)| (args.out_dir.join(name), bytes)).collect();
+    std::fs::create_dir_all(&args.out_dir).map_err(|e| Failure::job(file_error("write to", &args.out_dir, e)))?;
+    output::write_all(&files)?;
+    for (path, bytes) in &files {
+        console.line(format_args!("{:>9}  {}", output::size(bytes.len()), path.display()))?;
+    }
+    Ok(())
+}
+
+/// The files of one kind, name and content.
+fn emit(kind: Emit, net: &Compiled, target: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let plan = &net.plan;
+    let file = |extension: &str, content: Vec<u8>| (format!("{}.{extension}", plan.name), content);
+    let clif_failure = |e: clif::ClifError| match e {
+        e @ clif::ClifError::Target { .. } => Failure::input(e.diagnostic()),
+        e @ (clif::ClifError::Host(_) | clif::ClifError::TooLarge { .. } | clif::ClifError::Code(_)) => {
+            Failure::job(e.diagnostic())
+        }
+    };
+    Ok(match kind {
+        Emit::Rust => return Err(Failure::job(Diagnostic::error("Rust source is not written by this version"))),
+        Emit::Obj => {
+            let object = clif::object(plan, target).map_err(clif_failure)?;
+            vec![file("o", object.bytes), file("h", object.header.into_bytes()), file("weights", object.weights)]
+        }
+        Emit::Clif => vec![file("clif", clif::text(plan, target).map_err(clif_failure)?.into_bytes())],
+        Emit::Ir => vec![file("ir.txt", ir::print::text(&net.graph).into_bytes())],
+        Emit::Plan => {
+            vec![file("plan.txt", plan::print::text(plan).into_bytes()), file("plan.svg", plan::svg::svg(plan).into_bytes())]
+        }
+        Emit::Dot => vec![file("dot", ir::dot::dot(&net.graph).into_bytes())],
+    })
+}

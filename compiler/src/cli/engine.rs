@@ -1,0 +1,112 @@
+//! The engines behind one face: a compiled net that answers one input at a time.
+
+use std::time::{Duration, Instant};
+
+use mnc_runtime::isa::Isa;
+use mnc_runtime::net::Net as _;
+
+use super::Failure;
+use super::args::{self, EngineName};
+use crate::Compiled;
+use crate::back::clif::{JitNet, compile_jit};
+use crate::back::native;
+use crate::diag::Diagnostic;
+use crate::ir::eval::eval;
+use crate::plan::{ALIGN, Plan};
+
+/// A net ready to run.
+pub(super) enum Engine<'a> {
+    /// Code in memory.
+    Jit(Box<JitNet>),
+    /// The runtime's kernels, called from the plan.
+    Native {
+        /// Compiled net.
+        net: &'a Compiled,
+        /// Whose kernels.
+        isa: Isa,
+        /// Its intermediate tensors.
+        arena: Arena,
+    },
+    /// Naive loops over the graph as specified.
+    Reference(&'a Compiled),
+}
+
+impl<'a> Engine<'a> {
+    /// The engine that `args` ask for.
+    pub fn new(args: &args::Engine, net: &'a Compiled) -> Result<Self, Failure> {
+        check_threads(args.threads)?;
+        match args.engine {
+            EngineName::Jit => Self::jit(net),
+            EngineName::Native => Ok(Self::native(net, Isa::detect())),
+            EngineName::Reference => Ok(Engine::Reference(net)),
+        }
+    }
+
+    /// Code in memory.
+    pub fn jit(net: &Compiled) -> Result<Self, Failure> {
+        compile_jit(&net.plan).map(|n| Engine::Jit(Box::new(n))).map_err(|e| Failure::job(e.diagnostic()))
+    }
+
+    /// The runtime's kernels for `isa`.
+    pub fn native(net: &'a Compiled, isa: Isa) -> Self {
+        Engine::Native { net, isa, arena: Arena::new(&net.plan) }
+    }
+
+    /// What `--engine` and JSON call it.
+    pub fn name(&self) -> String {
+        match self {
+            Engine::Jit(_) => "jit".to_owned(),
+            Engine::Native { isa, .. } => format!("native-{}", isa.name()),
+            Engine::Reference(_) => "reference".to_owned(),
+        }
+    }
+
+    /// One inference; the time it took, copying in and out not counted.
+    pub fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<Duration, Failure> {
+        let start = Instant::now();
+        match self {
+            Engine::Jit(net) => {
+                net.run(input, output).map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
+                Ok(start.elapsed())
+            }
+            Engine::Native { net, isa, arena } => {
+                native::run(&net.plan, *isa, arena.floats(), input, output)
+                    .map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
+                Ok(start.elapsed())
+            }
+            Engine::Reference(net) => {
+                let answer = eval(&net.specified, &[input]);
+                let took = start.elapsed();
+                output.copy_from_slice(&answer[0]);
+                Ok(took)
+            }
+        }
+    }
+}
+
+/// The memory of a plan's intermediate tensors, on a boundary of cache lines.
+pub(super) struct Arena(Vec<f32>);
+
+impl Arena {
+    /// Zeroed, of the size that `plan` wants.
+    pub fn new(plan: &Plan) -> Self {
+        Self(vec![0.0; plan.memory.arena_bytes / 4 + ALIGN / 4])
+    }
+
+    /// All of it.
+    pub fn floats(&mut self) -> &mut [f32] {
+        let skip = self.0.as_ptr().align_offset(ALIGN).min(ALIGN / 4);
+        &mut self.0[skip..]
+    }
+}
+
+/// One thread is all there is so far.
+pub(super) fn check_threads(threads: usize) -> Result<(), Failure> {
+    if threads == 1 {
+        return Ok(());
+    }
+    Err(Failure::input(
+        Diagnostic::error(format!("`--threads {threads}` is not possible: every engine runs on one thread so far"))
+            .help("leave it out, or write `--threads 1`; several processes can share the work on many pictures"),
+    ))
+}

@@ -1,0 +1,81 @@
+//! The command line `mnc`: the only place that prints, reads arguments and writes files.
+//!
+//! Results go to standard output, one JSON object a line with `--json`; everything else goes to standard error. Exit code 0: done,
+//! 1: the job failed, 2: bad usage or bad input. A reader that closes standard output early ends the program quietly.
+//!
+//! One file a command ([`compile`], [`run`], [`bench`], [`show`], [`verify`]) with a `pub(super) fn run`; to add one: a file, a
+//! variant of [`args::Command`] and an arm in [`run`](fn@run).
+
+mod args;
+mod bench;
+mod compile;
+mod console;
+mod engine;
+mod npy;
+mod output;
+mod run;
+mod show;
+mod table;
+mod verify;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::diag::{Diagnostic, Diagnostics};
+use console::Console;
+
+/// Why a command did not finish.
+enum Failure {
+    /// Bad usage or bad input: exit code 2.
+    Input(Diagnostics),
+    /// The job failed: exit code 1.
+    Job(Diagnostics),
+    /// The job failed and has already said why.
+    Reported,
+    /// Nobody reads standard output any more: the end, but no failure.
+    Closed,
+}
+
+impl Failure {
+    fn input(d: Diagnostic) -> Self {
+        Failure::Input(vec![d])
+    }
+
+    fn job(d: Diagnostic) -> Self {
+        Failure::Job(vec![d])
+    }
+}
+
+/// Runs `mnc` with `args`, the program's name first, and returns its exit code.
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args = match args::Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(e) => {
+            // Nothing can be done about a closed stream here.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let mut console = Console::new();
+    let done = match &args.command {
+        args::Command::Compile(a) => compile::run(a, &mut console),
+        args::Command::Run(a) => run::run(a, &mut console),
+        args::Command::Bench(a) => bench::run(a, &mut console),
+        args::Command::Show(a) => show::run(a, &mut console),
+        args::Command::Verify(a) => verify::run(a, &mut console),
+    };
+    match done.and_then(|()| console.flush()) {
+        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(Failure::Reported) => ExitCode::from(1),
+        Err(Failure::Job(d)) => {
+            console.diagnostics(&d);
+            ExitCode::from(1)
+        }
+        Err(Failure::Input(d)) => {
+            console.diagnostics(&d);
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What one core can compute at most: the yardstick of `mnc bench`.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use super::simd::{LANES, Simd};
+use super::{Isa, Job};
+
+/// Independent chains of multiply-adds: latency (4 or 5 cycles) times throughput (2 a cycle) is at most 10.
+const CHAINS: usize = 10;
+/// Multiply-adds of a chain between two looks at the clock: about 0.1 ms.
+const STEPS: usize = 40_000;
+
+struct Chains<'a> {
+    sum: &'a mut [f32; LANES],
+}
+
+impl Job for Chains<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (factor, addend) = (s.splat(black_box(0.999)), s.splat(black_box(0.001)));
+        let mut chains = [s.splat(black_box(1.0)); CHAINS];
+        for _ in 0..STEPS {
+            for chain in &mut chains {
+                *chain = s.mul_add(*chain, factor, addend);
+            }
+        }
+        let mut sum = s.splat(0.0);
+        for chain in chains {
+            sum = s.add(sum, chain);
+        }
+        s.store(sum, self.sum);
+    }
+}
+
+/// GFLOP/s of `isa`'s multiply-adds (two operations each) in registers on this core: the best of many short runs, so that neither
+/// an interruption nor a slow start of the clock counts.
+#[must_use]
+pub fn peak_fma(isa: Isa) -> f64 {
+    let flops = (2 * LANES * CHAINS * STEPS) as f64;
+    let mut best = 0.0f64;
+    let begin = Instant::now();
+    while begin.elapsed().as_millis() < 60 {
+        let mut sum = [0.0; LANES];
+        let start = Instant::now();
+        isa.run(Chains { sum: &mut sum });
+        let took = start.elapsed().as_secs_f64();
+        black_box(sum);
+        best = best.max(flops / (took * 1e9));
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wider_is_not_slower() {
+        let peaks: Vec<f64> = Isa::available().map(peak_fma).collect();
+        assert!(peaks.iter().all(|&p| p > 0.1 && p < 1000.0), "{peaks:?}");
+        assert!(peaks.is_sorted(), "{peaks:?}");
+    }
+}

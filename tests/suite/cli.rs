@@ -1,0 +1,375 @@
+//! The program as a user runs it: exit codes, diagnostics, JSON keys, files whole or absent.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The program of this checkout, built if it is not there or not current.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        // <target>/<profile>/deps/suite-…
+        let test = std::env::current_exe().expect("this test has a path");
+        let folder = test.parent().and_then(Path::parent).expect("it lies in <target>/<profile>/deps");
+        let target = folder.parent().expect("a profile's folder lies in the target folder");
+        let profile = match folder.file_name().and_then(|n| n.to_str()) {
+            Some("debug") | None => "dev",
+            Some(name) => name,
+        };
+        let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+            .args(["build", "--quiet", "-p", "mnc-compiler", "--bin", "mnc", "--profile", profile, "--target-dir"])
+            .arg(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "the program does not build");
+        folder.join("mnc")
+    })
+}
+
+fn mnc(args: &[&str]) -> Output {
+    Command::new(program()).args(args).env_remove("MNC_ISA").output().expect("the program starts")
+}
+
+/// A folder with a small spec `tiny.toml`, a picture `a.png`, and room.
+fn folder() -> TempDir {
+    let dir = TempDir::new().expect("a temporary folder");
+    std::fs::write(dir.path().join("tiny.toml"), TINY).expect("a spec");
+    picture(&dir.path().join("a.png"));
+    dir
+}
+
+const TINY: &str = r#"
+[net]
+name = "tiny"
+input = { height = 32, width = 40, channels = 3, mean = 0.5, std = 0.5, resize = 44 }
+classes = 4
+labels = ["cat", "dog", "newt", "yak"]
+
+[[block]]
+kind = "conv"
+kernel = 3
+stride = 2
+out = 8
+
+[[block]]
+kind = "separable"
+out = 16
+stride = 2
+
+[[block]]
+kind = "inverted_residual"
+expand = 2
+out = 16
+se = true
+
+[[block]]
+kind = "global_avg_pool"
+
+[[block]]
+kind = "dense"
+"#;
+
+fn picture(path: &Path) {
+    let pixel = |x: u32, y: u32| image::Rgb([(x * 5) as u8, (y * 3) as u8, (x ^ y) as u8]);
+    image::RgbImage::from_fn(61, 47, pixel).save(path).expect("a picture");
+}
+
+fn path(dir: &TempDir, name: &str) -> String {
+    dir.path().join(name).to_str().expect("UTF-8").to_owned()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// Exit code `code`, and no panic.
+#[track_caller]
+fn expect(out: &Output, code: i32) -> (String, String) {
+    let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
+    assert_eq!(out.status.code(), Some(code), "stdout:\n{stdout}\nstderr:\n{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    (stdout, stderr)
+}
+
+/// The JSON objects of `stdout`, one a line.
+#[track_caller]
+fn objects(stdout: &str) -> Vec<Value> {
+    stdout.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect()
+}
+
+#[track_caller]
+fn has_keys(object: &Value, keys: &[&str]) {
+    let found: BTreeSet<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(found, keys.iter().copied().collect(), "{object}");
+}
+
+#[test]
+fn usage_errors_are_code_2() {
+    let dir = folder();
+    let (spec, picture) = (path(&dir, "tiny.toml"), path(&dir, "a.png"));
+    for args in [
+        &[][..],
+        &["frobnicate"],
+        &["run", &spec],
+        &["run", &spec, &picture, "--top", "0"],
+        &["run", &spec, &picture, "--engine", "gpu"],
+        &["run", &spec, "--input", "x.npy"],
+        &["run", &spec, &picture, "--input", "x.npy", "--output", "y.npy"],
+        &["run", &spec, &picture, "--threads", "2"],
+        &["run", &spec, &picture, "--threads", "0"],
+        &["bench", &spec, "--runs", "0"],
+        &["bench", &spec, "--threads", "4"],
+        &["show", &spec, "--set", "alpha"],
+        &["show", &spec, "--after", "fold_bm"],
+        &["compile", &spec, "--emit", "exe"],
+        &["compile", &spec, "--emit", "ir", "--target", "aarch64-unknown-linux-gnu"],
+        &["compile", &spec, "--emit", "rust", "-o", "-"],
+        &["compile", &spec, "--emit", "obj", "--target", "pdp11", "-o", dir.path().to_str().expect("UTF-8")],
+    ] {
+        let (stdout, stderr) = expect(&mnc(args), 2);
+        assert!(stdout.is_empty(), "{args:?}: {stdout}");
+        assert!(!stderr.is_empty(), "{args:?}");
+    }
+    let (stdout, stderr) = expect(&mnc(&["--help"]), 0);
+    assert!(stdout.contains("verify") && stderr.is_empty());
+    expect(&mnc(&["--version"]), 0);
+    let (_, stderr) = expect(&mnc(&["show", &spec, "--after", "fold_bm"]), 2);
+    assert!(stderr.contains("fold_bn"), "{stderr}");
+}
+
+#[test]
+fn bad_input_is_a_diagnostic_with_code_2() {
+    let dir = folder();
+    let (spec, picture) = (path(&dir, "tiny.toml"), path(&dir, "a.png"));
+    std::fs::write(dir.path().join("bad.toml"), TINY.replace("kernel = 3", "kernal = 3")).expect("a spec");
+    std::fs::write(dir.path().join("three.txt"), "a\nb\nc\n").expect("labels");
+    std::fs::write(dir.path().join("text.npy"), "not an array").expect("a file");
+    for (args, says) in [
+        (&["show", "no_such_spec.toml"][..], "no_such_spec.toml"),
+        (&["show", dir.path().to_str().expect("UTF-8")], "directory"),
+        (&["show", &path(&dir, "bad.toml")], "kernel"),
+        (&["show", &path(&dir, "a.png")], "a.png"),
+        (&["show", &spec, "--set", "alpah=0.5"], "alpha"),
+        (&["show", &spec, "--weights", "no_such.safetensors"], "no_such.safetensors"),
+        (&["run", &spec, &picture, "--labels", &path(&dir, "three.txt")], "4 classes"),
+        (&["run", &spec, &picture, "--labels", &path(&dir, "none.txt")], "none.txt"),
+        (&["run", &spec, "--input", &path(&dir, "none.npy"), "--output", &path(&dir, "y.npy")], "none.npy"),
+        (&["run", &spec, "--input", &path(&dir, "text.npy"), "--output", &path(&dir, "y.npy")], "not a .npy"),
+    ] {
+        let (stdout, stderr) = expect(&mnc(args), 2);
+        assert!(stdout.is_empty(), "{args:?}: {stdout}");
+        assert!(stderr.contains(says) && stderr.contains("error"), "{args:?}: {stderr}");
+        assert!(!stderr.contains('\u{1b}'), "colour without a terminal: {stderr}");
+    }
+    assert!(!dir.path().join("y.npy").exists());
+}
+
+#[test]
+fn pictures_are_classified_and_a_broken_one_fails_alone() {
+    let dir = folder();
+    let (spec, good) = (path(&dir, "tiny.toml"), path(&dir, "a.png"));
+    let bytes = std::fs::read(&good).expect("the picture");
+    std::fs::write(dir.path().join("cut.png"), &bytes[..bytes.len() / 2]).expect("a file");
+    let (cut, missing, folder) = (path(&dir, "cut.png"), path(&dir, "none.jpg"), dir.path().to_str().expect("UTF-8").to_owned());
+    let out = mnc(&["run", &spec, &good, &cut, &missing, &folder, &good, "--json", "--top", "2"]);
+    let (stdout, stderr) = expect(&out, 1);
+    let answers = objects(&stdout);
+    assert_eq!(answers.len(), 2, "{stdout}");
+    for answer in &answers {
+        has_keys(answer, &["image", "top", "ms"]);
+        assert_eq!(answer["image"], good.as_str());
+        let top = answer["top"].as_array().expect("a list");
+        assert_eq!(top.len(), 2);
+        has_keys(&top[0], &["index", "label", "score"]);
+        let index = top[0]["index"].as_u64().expect("a number") as usize;
+        assert_eq!(top[0]["label"], ["cat", "dog", "newt", "yak"][index]);
+        let [first, second] = [0, 1].map(|i| top[i]["score"].as_f64().expect("a number"));
+        assert!(first >= second && first < 1.0 && second > 0.0 && first + second <= 1.0 + 1e-6);
+    }
+    assert_eq!(answers[0]["top"], answers[1]["top"]);
+    for name in ["cut.png", "none.jpg", &folder] {
+        assert!(stderr.contains(name), "{name}: {stderr}");
+    }
+    assert!(stderr.contains("seed"), "random weights are not mentioned: {stderr}");
+
+    let (stdout, _) = expect(&mnc(&["run", &spec, &good]), 0);
+    assert!(stdout.contains("rank") && stdout.contains("yak") && stdout.contains("a.png"), "{stdout}");
+}
+
+#[test]
+fn engines_and_seeds_agree() {
+    let dir = folder();
+    let (spec, picture) = (path(&dir, "tiny.toml"), path(&dir, "a.png"));
+    let scores = |extra: &[&str]| -> Vec<f64> {
+        let args = [&["run", &spec, &picture, "--json", "--top", "4"], extra].concat();
+        let (stdout, _) = expect(&mnc(&args), 0);
+        let mut top = objects(&stdout)[0]["top"].as_array().expect("a list").clone();
+        top.sort_by_key(|g| g["index"].as_u64());
+        top.iter().map(|g| g["score"].as_f64().expect("a number")).collect()
+    };
+    let jit = scores(&[]);
+    assert!((jit.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+    assert_eq!(jit, scores(&["--engine", "jit", "--threads", "1", "--set", "weights.seed=1"]));
+    for engine in ["native", "reference"] {
+        for (a, b) in jit.iter().zip(scores(&["--engine", engine])) {
+            assert!((a - b).abs() < 1e-5, "{engine}: {a} {b}");
+        }
+    }
+    assert_ne!(jit, scores(&["--set", "weights.seed=2"]));
+}
+
+#[test]
+fn tensors_go_in_and_out() {
+    let dir = folder();
+    let (spec, x, y) = (path(&dir, "tiny.toml"), path(&dir, "x.npy"), path(&dir, "y.npy"));
+    let data: Vec<f32> = (0..32 * 40 * 3).map(|i| (i % 29) as f32 / 14.0 - 1.0).collect();
+    let mut answers = Vec::new();
+    for shape in [&[32u64, 40, 3][..], &[1, 32, 40, 3]] {
+        write_npy(&x, &data, shape);
+        let (stdout, _) = expect(&mnc(&["run", &spec, "--input", &x, "--output", &y, "--json"]), 0);
+        assert_eq!(objects(&stdout).len(), 1);
+        let bytes = std::fs::read(&y).expect("an answer");
+        let file = npyz::NpyFile::new(&bytes[..]).expect("an array");
+        assert_eq!(file.shape(), [1, 4]);
+        answers.push(file.into_vec::<f32>().expect("floats"));
+    }
+    assert_eq!(answers[0], answers[1]);
+
+    std::fs::remove_file(&y).expect("it was there");
+    for shape in [&[3u64, 32, 40][..], &[32, 40], &[1, 3, 32, 40], &[2, 32, 40, 3]] {
+        let n = shape.iter().product::<u64>() as usize;
+        write_npy(&x, &vec![0.0; n], shape);
+        let (_, stderr) = expect(&mnc(&["run", &spec, "--input", &x, "--output", &y]), 2);
+        assert!(stderr.contains("NHWC"), "{stderr}");
+    }
+    assert!(!Path::new(&y).exists());
+    write_npy(&x, &data, &[32, 40, 3]);
+    let (_, stderr) = expect(&mnc(&["run", &spec, "--input", &x, "--output", &path(&dir, "no/such/y.npy")]), 1);
+    assert!(stderr.contains("y.npy"), "{stderr}");
+}
+
+fn write_npy(path: &str, data: &[f32], shape: &[u64]) {
+    use npyz::WriterBuilder;
+    let file = std::fs::File::create(path).expect("a file");
+    let mut writer = npyz::WriteOptions::new().default_dtype().shape(shape).writer(file).begin_nd().expect("a header");
+    writer.extend(data.iter().copied()).expect("data");
+    writer.finish().expect("an end");
+}
+
+#[test]
+fn json_keys_are_the_contract() {
+    let dir = folder();
+    let spec = path(&dir, "tiny.toml");
+    let (stdout, _) = expect(&mnc(&["show", &spec, "--json"]), 0);
+    let show = &objects(&stdout)[0];
+    has_keys(show, &["net", "params", "macs", "layers", "arena_bytes", "arena_lower_bound_bytes", "remarks"]);
+    let sum = |key: &str| show["layers"].as_array().expect("a list").iter().filter_map(|l| l[key].as_u64()).sum::<u64>();
+    assert_eq!([sum("params"), sum("macs")].map(Value::from), [show["params"].clone(), show["macs"].clone()]);
+    has_keys(&show["layers"][0], &["op", "name", "shape", "params", "macs"]);
+
+    let (stdout, _) = expect(&mnc(&["bench", &spec, "--json", "--runs", "5"]), 0);
+    let bench = &objects(&stdout)[0];
+    has_keys(
+        bench,
+        &[
+            "net",
+            "engine",
+            "threads",
+            "runs",
+            "min_ms",
+            "median_ms",
+            "p99_ms",
+            "macs",
+            "gflops",
+            "peak_gflops",
+            "peak_fraction",
+            "compile_ms",
+            "arena_bytes",
+            "arena_lower_bound_bytes",
+            "weight_bytes",
+        ],
+    );
+    assert_eq!((&bench["engine"], &bench["runs"], &bench["threads"]), (&"jit".into(), &5.into(), &1.into()));
+    let number = |key: &str| bench[key].as_f64().expect("a number");
+    assert!(number("min_ms") <= number("median_ms") && number("median_ms") <= number("p99_ms"));
+    assert!(number("peak_gflops") > 0.5 && number("peak_fraction") < 1.0, "{bench}");
+
+    let (stdout, _) = expect(&mnc(&["verify", &spec, "--json"]), 0);
+    let engines = objects(&stdout);
+    for engine in &engines {
+        has_keys(engine, &["net", "engine", "max_abs_err", "max_rel_err", "bound", "ok"]);
+        assert_eq!(engine["ok"], true);
+    }
+    assert!(engines.iter().any(|e| e["engine"] == "jit") && engines.iter().any(|e| e["engine"] == "native-scalar"), "{stdout}");
+}
+
+#[test]
+fn tables_for_people() {
+    let dir = folder();
+    let spec = path(&dir, "tiny.toml");
+    let (stdout, _) = expect(&mnc(&["show", &spec]), 0);
+    for word in ["depthwise 3x3/2", "bn", "relu6", "parameters", "multiply-adds", "lower bound", "fold_bn: did"] {
+        assert!(stdout.contains(word), "{word}:\n{stdout}");
+    }
+    let (stdout, _) = expect(&mnc(&["show", &spec, "--after", "fold_bn"]), 0);
+    assert!(!stdout.contains("+ bn"), "{stdout}");
+    let (stdout, _) = expect(&mnc(&["bench", &spec, "--runs", "3", "--profile", "--engine", "native"]), 0);
+    assert!(stdout.contains("median") && stdout.contains("stage"), "{stdout}");
+    let (stdout, _) = expect(&mnc(&["verify", &spec]), 0);
+    assert!(stdout.contains("jit"), "{stdout}");
+}
+
+#[test]
+fn compiled_files_are_whole_or_absent() {
+    let dir = folder();
+    let spec = path(&dir, "tiny.toml");
+    let out = dir.path().join("made/here");
+    let (stdout, _) = expect(&mnc(&["compile", &spec, "--emit", "obj,clif,ir,plan,dot", "-o", out.to_str().expect("UTF-8")]), 0);
+    let files = ["tiny.weights", "tiny.o", "tiny.h", "tiny.clif", "tiny.ir.txt", "tiny.plan.txt", "tiny.plan.svg", "tiny.dot"];
+    let found: BTreeSet<String> = list(&out);
+    assert_eq!(found, files.iter().map(|f| (*f).to_owned()).collect());
+    for file in files {
+        assert!(stdout.contains(file), "{file}: {stdout}");
+        assert!(std::fs::metadata(out.join(file)).expect("a file").len() > 100, "{file}");
+    }
+    assert!(std::fs::read(out.join("tiny.o")).expect("an object").starts_with(b"\x7fELF"));
+
+    // A folder stands where a file must go: nothing else is written either.
+    let blocked = dir.path().join("blocked");
+    std::fs::create_dir_all(blocked.join("tiny.dot")).expect("a folder");
+    let (_, stderr) = expect(&mnc(&["compile", &spec, "--emit", "ir,dot", "-o", blocked.to_str().expect("UTF-8")]), 1);
+    assert!(stderr.contains("tiny.dot"), "{stderr}");
+    assert_eq!(list(&blocked), BTreeSet::from(["tiny.dot".to_owned()]));
+
+    // The output folder cannot be made.
+    let (_, stderr) = expect(&mnc(&["compile", &spec, "--emit", "ir", "-o", &path(&dir, "a.png/out")]), 1);
+    assert!(stderr.contains("a.png"), "{stderr}");
+
+    let (stdout, _) = expect(&mnc(&["compile", &spec, "--emit", "dot", "-o", "-"]), 0);
+    assert!(stdout.starts_with("digraph"), "{stdout}");
+}
+
+fn list(dir: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(dir).expect("a folder").flatten();
+    entries.map(|e| e.file_name().into_string().expect("UTF-8")).collect()
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let dir = folder();
+    let spec = path(&dir, "tiny.toml");
+    for args in [&["show", &spec][..], &["show", &spec, "--json"], &["compile", &spec, "--emit", "ir", "-o", "-"], &["--help"]] {
+        let mut child =
+            Command::new(program()).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        // The reader is gone before the first line.
+        drop(child.stdout.take());
+        let out = child.wait_with_output().expect("it ends");
+        let (_, stderr) = expect(&out, 0);
+        assert!(stderr.lines().all(|l| l.starts_with("note:")), "{stderr}");
+    }
+}
