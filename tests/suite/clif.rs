@@ -561,10 +561,51 @@ fn code_is_released() {
         drop(compile_jit(&planner.plan).expect("compiles"));
     }
     // A plan that is refused half-way leaves nothing either.
-    let mut broken = small_net();
-    broken.plan.stages[5].steps[0].input_shape = Shape::hwc(1 << 20, 1 << 20, 1);
-    assert!(matches!(compile_jit(&broken.plan), Err(ClifError::TooLarge { .. })));
+    assert!(compile_jit(&spoilt(Kernel::Act { len: 1 << 40, act: Activation::Relu })).is_err());
     assert_eq!(executable_memory(), (before, false));
+}
+
+/// The small net with a mistake in its last step.
+fn spoilt(kernel: Kernel) -> Plan {
+    let mut plan = small_net().plan;
+    plan.stages.last_mut().expect("a last stage").steps[0].kernel = kernel;
+    plan
+}
+
+/// Safe code may hand over any plan: one that would read or write beyond its arrays is refused.
+#[test]
+fn wrong_plans_are_refused() {
+    let act = Activation::Relu;
+    let pool = params::Pool {
+        kind: PoolKind::Max,
+        in_h: 1,
+        in_w: 1,
+        c: 10,
+        out_h: 1,
+        out_w: 1,
+        kernel_h: 1,
+        kernel_w: 1,
+        stride_h: 1,
+        stride_w: 1,
+        pad_top: 0,
+        pad_left: 0,
+    };
+    for (kernel, part) in [
+        (Kernel::Act { len: 11, act }, "has 10 floats, the kernel needs 11"),
+        (Kernel::Act { len: 1 << 40, act }, "too large"),
+        (Kernel::Act { len: usize::MAX, act }, "too large"),
+        (Kernel::Add { other: Place::Arena(BufferId(99)), len: 10, act }, "does not exist"),
+        (Kernel::Constant { value: WeightId(99), len: 1 }, "does not exist"),
+        (Kernel::Pool(params::Pool { stride_w: 0, ..pool }), "of 0 cannot be"),
+        (Kernel::Pool(params::Pool { pad_left: usize::MAX, ..pool }), "cannot be"),
+        (Kernel::Pool(params::Pool { out_w: 2, ..pool }), "needs 20"),
+        (Kernel::Pad { top: 1, left: 0, value: None }, "of 0 cannot be"),
+        (Kernel::Normalize { pixels: 1, order: vec![10], scale: WeightId(0), shift: WeightId(0) }, "needs 11"),
+    ] {
+        let error = compile_jit(&spoilt(kernel.clone())).err().unwrap_or_else(|| panic!("{kernel:?} compiles"));
+        assert!(error.to_string().contains(part), "{kernel:?}: {error}");
+    }
+    assert!(compile_jit(&spoilt(Kernel::Pool(pool))).is_ok());
 }
 
 #[test]

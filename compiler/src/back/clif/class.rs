@@ -4,7 +4,7 @@
 use mnc_runtime::params::{Activation, Conv, Depthwise, Pointwise, Pool};
 
 use super::ClifError;
-use crate::plan::{Kernel, Place, Residual, Step, WeightId};
+use crate::plan::{Kernel, Place, Plan, Residual, Step, WeightId};
 
 /// A kernel with its sizes and options and without its operands. The order of a function's pointers stands at each variant;
 /// those
@@ -75,14 +75,90 @@ impl Class {
 
     /// How many pointers the function takes.
     pub fn pointers(&self) -> usize {
+        self.lengths().len()
+    }
+
+    /// How many floats the function reads or writes behind each pointer, whatever its other sizes are: windows are clipped to
+    /// the input, rows to the output.
+    pub fn lengths(&self) -> Vec<usize> {
         match self {
-            Class::Conv { pad_value, residual, .. } => 4 + usize::from(*pad_value) + usize::from(*residual),
-            Class::Depthwise { pad_value, .. } => 4 + usize::from(*pad_value),
-            Class::Pointwise { scale, residual, .. } => 4 + usize::from(*scale) + usize::from(*residual),
-            Class::Normalize { .. } => 4,
-            Class::Add { .. } | Class::Scale { .. } => 3,
-            Class::Pad { value, .. } => 2 + usize::from(*value),
-            Class::Pool(_) | Class::GlobalPool { .. } | Class::Act { .. } | Class::Softmax { .. } | Class::Copy { .. } => 2,
+            Class::Conv { params: p, pad_value, residual } => {
+                let (k, y) = (product([p.kernel_h, p.kernel_w, p.in_c]), product([p.out_h, p.out_w, p.out_c]));
+                let mut all = vec![product([p.in_h, p.in_w, p.in_c]), panels(k, p.out_c), panels(1, p.out_c)];
+                all.extend(pad_value.then_some(p.in_c));
+                all.extend(residual.then_some(y));
+                all.push(y);
+                all
+            }
+            Class::Depthwise { params: p, pad_value } => {
+                let out_c = product([p.in_c, p.multiplier, 1]);
+                let padded = out_c.div_ceil(8).saturating_mul(8);
+                let weights = product([p.kernel_h, p.kernel_w, padded]);
+                let mut all = vec![product([p.in_h, p.in_w, p.in_c]), weights, padded];
+                all.extend(pad_value.then_some(p.in_c));
+                all.push(product([p.out_h, p.out_w, out_c]));
+                all
+            }
+            Class::Pointwise { params: p, scale, residual } => {
+                let full = product([p.h, p.w, p.out_c]);
+                let mut all = vec![product([p.h, p.w, p.in_c]), panels(p.in_c, p.out_c), panels(1, p.out_c)];
+                all.extend(scale.then_some(p.in_c));
+                all.extend(residual.then_some(full));
+                all.push(if p.pool { p.out_c } else { full });
+                all
+            }
+            Class::Pool(p) => vec![product([p.in_h, p.in_w, p.c]), product([p.out_h, p.out_w, p.c])],
+            Class::GlobalPool { pixels, c } => vec![product([*pixels, *c, 1]), *c],
+            Class::Add { len, .. } => vec![*len; 3],
+            Class::Scale { pixels, c, .. } => vec![product([*pixels, *c, 1]), *c, product([*pixels, *c, 1])],
+            Class::Act { len, .. } | Class::Copy { len } => vec![*len; 2],
+            Class::Softmax { c } => vec![(*c).max(1); 2],
+            Class::Normalize { pixels, order } => {
+                // An order that names a channel beyond the last would read on.
+                let c = order.iter().map(|&c| c.saturating_add(1)).max().unwrap_or(0).max(order.len());
+                let x = product([*pixels, c, 1]);
+                vec![x, order.len(), order.len(), product([*pixels, order.len(), 1])]
+            }
+            Class::Pad { input, output, c, value, .. } => {
+                let mut all = vec![product([input[0], input[1], *c])];
+                all.extend(value.then_some(*c));
+                all.push(product([output[0], output[1], *c]));
+                all
+            }
+        }
+    }
+
+    /// Sizes that must be at least 1 and fit in 31 bits for the emitters' arithmetic to hold.
+    fn counts(&self) -> Vec<usize> {
+        let window =
+            |kernel: [usize; 2], stride: [usize; 2], pad: [usize; 2]| [kernel, stride, pad.map(|n| n.saturating_add(1))].concat();
+        match self {
+            Class::Conv { params: p, .. } => {
+                let mut all = window([p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w], [p.pad_top, p.pad_left]);
+                all.push(p.in_c);
+                all
+            }
+            Class::Depthwise { params: p, .. } => {
+                let mut all = window([p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w], [p.pad_top, p.pad_left]);
+                all.extend([p.in_c, p.multiplier]);
+                all
+            }
+            Class::Pool(p) => window([p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w], [p.pad_top, p.pad_left]),
+            Class::Pointwise { params: p, .. } => vec![p.h, p.w, p.in_c],
+            Class::GlobalPool { pixels, .. } => vec![*pixels],
+            Class::Pad { input, output, top, left, .. } => {
+                // What the output has for the input and does not need, and one.
+                let room = |axis: usize, before: usize| {
+                    output[axis].saturating_add(1).saturating_sub(before.saturating_add(input[axis]))
+                };
+                vec![room(0, *top), room(1, *left)]
+            }
+            Class::Add { .. }
+            | Class::Scale { .. }
+            | Class::Act { .. }
+            | Class::Softmax { .. }
+            | Class::Normalize { .. }
+            | Class::Copy { .. } => vec![],
         }
     }
 
@@ -176,13 +252,49 @@ fn residual_place(residual: Residual, output: Place) -> Option<Place> {
     }
 }
 
-/// Refuses tensors that an instruction's 32-bit offset cannot span.
-pub(super) fn check(step: &Step) -> Result<(), ClifError> {
-    for shape in [step.input_shape, step.output_shape] {
-        let bytes = shape.checked_elements().and_then(|n| n.checked_mul(size_of::<f32>()));
-        if bytes.is_none_or(|b| i32::try_from(b).is_err()) {
-            return Err(ClifError::TooLarge { step: step.name.clone(), shape: shape.to_string() });
+fn product(sizes: [usize; 3]) -> usize {
+    sizes.into_iter().fold(1, usize::saturating_mul)
+}
+
+/// Length of packed `[k][n]` weights.
+fn panels(k: usize, n: usize) -> usize {
+    n.div_ceil(16).saturating_mul(16).saturating_mul(k)
+}
+
+impl Call {
+    /// Checks that every pointer has behind it what the function reads and writes: no plan, right or wrong, may reach beyond
+    /// its arrays.
+    ///
+    /// # Errors
+    /// The operand that is too short, or longer than an instruction's 32-bit offset can span.
+    pub fn check(&self, plan: &Plan, step: &Step) -> Result<(), ClifError> {
+        let broken = |why: String| ClifError::Code(format!("step `{}`: {why}", step.name));
+        if let Some(n) = self.class.counts().into_iter().find(|&n| n == 0 || i32::try_from(n).is_err()) {
+            return Err(broken(format!("a window, stride, padding, multiplier or size of {n} cannot be")));
+        }
+        for (&operand, len) in self.operands.iter().zip(self.class.lengths()) {
+            if len.checked_mul(size_of::<f32>()).is_none_or(|bytes| i32::try_from(bytes).is_err()) {
+                return Err(ClifError::TooLarge { step: step.name.clone(), floats: len });
+            }
+            match room(plan, operand) {
+                Some(room) if room >= len => {}
+                Some(room) => return Err(broken(format!("{operand:?} has {room} floats, the kernel needs {len}"))),
+                None => return Err(broken(format!("{operand:?} does not exist"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Floats from an operand's start to the end of the array that it stands in.
+fn room(plan: &Plan, operand: Operand) -> Option<usize> {
+    match operand {
+        Operand::Weight(id) => plan.weights.data.len().checked_sub(plan.weights.entries.get(id.0)?.offset),
+        Operand::Place(Place::Input) => Some(plan.input.shape.elements()),
+        Operand::Place(Place::Output) => Some(plan.output.shape.elements()),
+        Operand::Place(Place::Arena(id)) => {
+            let offset = plan.memory.buffers.get(id.0)?.offset;
+            Some(plan.memory.arena_bytes.checked_sub(offset)? / size_of::<f32>())
         }
     }
-    Ok(())
 }

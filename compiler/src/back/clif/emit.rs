@@ -33,7 +33,7 @@ impl From<i64> for Int {
 }
 
 impl From<usize> for Int {
-    /// Sizes of tensors are below 2 GiB (see `class::check`), so none wraps.
+    /// Sizes of tensors are below 2 GiB (see `Call::check`), so none wraps.
     fn from(n: usize) -> Self {
         Int::Const(n as i64)
     }
@@ -397,7 +397,7 @@ pub(super) fn vectors(n: usize) -> impl Iterator<Item = (i32, usize)> {
     (0..n.div_ceil(LANES)).map(move |v| (v as i32 * VECTOR, (n - v * LANES).min(LANES)))
 }
 
-/// Bytes of `n` floats, for an instruction's offset (`class::check` keeps tensors below its range).
+/// Bytes of `n` floats, for an instruction's offset (`Call::check` keeps tensors below its range).
 pub(super) fn bytes(n: usize) -> i32 {
     (n as i64 * FLOAT) as i32
 }

@@ -92,9 +92,9 @@ impl Code {
             weights.len() >= l.weights && input.len() >= l.input && output.len() >= l.output && arena.len() >= l.arena,
             "slices as long as the plan says"
         );
-        // SAFETY: the code lives as long as `self._memory`, so now. It reads and writes only inside the
-        // lengths just checked, which the plan's certificate promises for every operand, and the slices are disjoint because
-        // the two written ones are borrowed mutably.
+        // SAFETY: the code lives as long as `self._memory`, so now. It reads and writes only inside the lengths just checked:
+        // `module::define` made it of calls that `Call::check` compared with the same lengths, operand by operand. The slices
+        // are disjoint because the two written ones are borrowed mutably.
         unsafe { (self.entry)(weights.as_ptr(), input.as_ptr(), output.as_mut_ptr(), arena.as_mut_ptr()) }
     }
 }

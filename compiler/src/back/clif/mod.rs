@@ -1,15 +1,15 @@
 //! The cranelift back end: every kernel lowered to cranelift IR with 128-bit vectors, run in memory or written to an object.
 //!
-//! [`class`] groups a plan's steps by shape class, [`lower`] emits one function a class, [`module`] adds the entry function
-//! that calls them in order; [`jit`] and [`object`] are that module in memory and in a file. The code calls nothing: it copies,
+//! `class` groups a plan's steps by shape class, `lower` emits one function a class, `module` adds the entry function
+//! that calls them in order; `jit` and `object` are that module in memory and in a file. The code calls nothing: it copies,
 //! clears and exponentiates by itself.
 //!
 //! Every function has the signature `void (pointers…, int64_t first_row, int64_t end_row)`: the pointers in the order that its
-//! [`class::Class`] variant states, then the output rows to compute. Weights come packed by `mnc_runtime::pack`; no pointer
+//! `class::Class` variant states, then the output rows to compute. Weights come packed by `mnc_runtime::pack`; no pointer
 //! needs more alignment than a float's.
 //!
 //! To add a kernel: a variant of `class::Class` with its operands in `Call::of`, a file in `lower/`, an arm in `lower::body`;
-//! the compiler names every `match` that must learn it. Emit through [`emit::Emit`] and read its two warnings first.
+//! the compiler names every `match` that must learn it. Emit through `emit::Emit` and read its two warnings first.
 
 mod class;
 mod emit;
@@ -40,12 +40,12 @@ pub enum ClifError {
     #[error("the JIT does not know this machine: {0}")]
     Host(String),
     /// A tensor of 2 GiB or more.
-    #[error("step `{step}`: a tensor of {shape} floats is too large, 2 GiB is the limit")]
+    #[error("step `{step}`: a tensor of {floats} floats is too large, 2 GiB is the limit")]
     TooLarge {
         /// The step's name.
         step: String,
-        /// The tensor.
-        shape: String,
+        /// Its elements.
+        floats: usize,
     },
     /// The code generator failed: a mistake in this back end or in cranelift.
     #[error("code generation failed: {0}")]

@@ -12,7 +12,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Linkage, Module, default_libcall_names};
 
 use super::ClifError;
-use super::class::{Call, Class, Operand, check};
+use super::class::{Call, Class, Operand};
 use super::emit::{Emit, FLOAT, Target};
 use super::lower;
 use crate::plan::{Place, Plan};
@@ -93,8 +93,9 @@ pub(super) fn define<M: Module>(module: &mut M, plan: &Plan, symbol: &str, recor
     let mut calls = Vec::new();
     for stage in &plan.stages {
         for step in &stage.steps {
-            check(step)?;
-            let Call { class, operands } = Call::of(step);
+            let call = Call::of(step);
+            call.check(plan, step)?;
+            let Call { class, operands } = call;
             let rows = class.rows();
             // Every step has a whole buffer, so a chain may as well run step by step.
             let strip = if stage.steps.len() == 1 { stage.strip_rows.max(1) } else { rows };
