@@ -2,6 +2,11 @@
 
 use core::ops::Range;
 
+/// For [`crate::boxed_net`], whose caller may be without `std` itself.
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub use std::boxed::Box;
+
 /// Zeroed floats at the alignment of a cache line. `const`, so it can be a `static` in `.bss` where there is no heap.
 #[repr(C, align(64))]
 #[derive(Debug, Clone)]
@@ -33,6 +38,42 @@ impl<const FLOATS: usize> Default for Arena<FLOATS> {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Gives a struct whose one field is `arena: Arena<FLOATS>` the function `boxed`, where the runtime has its feature `std`.
+/// Emitted code calls this: it has no unsafe of its own, and does not know the features of the program it is part of.
+#[cfg(feature = "std")]
+#[macro_export]
+macro_rules! boxed_net {
+    ($name:ident, $floats:expr) => {
+        impl $name {
+            /// The net with a zeroed arena, on the heap from the start: it is never on the stack.
+            #[allow(dead_code, reason = "no program needs every item of a net")]
+            #[must_use]
+            pub fn boxed() -> $crate::arena::Box<Self> {
+                // The pattern has no `..`: this compiles only if the arena is the one field.
+                fn only_field($name { arena }: &$name) -> &$crate::arena::Arena<{ $floats }> {
+                    arena
+                }
+                let _ = only_field;
+                const {
+                    assert!(::core::mem::size_of::<$name>() == ::core::mem::size_of::<$crate::arena::Arena<{ $floats }>>());
+                    assert!(::core::mem::align_of::<$name>() == ::core::mem::align_of::<$crate::arena::Arena<{ $floats }>>());
+                }
+                let arena = $crate::arena::Arena::<{ $floats }>::boxed();
+                // SAFETY: a struct with that one field and of its size and alignment is that field in memory, so a pointer to
+                // the one is a pointer to the other, from an allocation of the same layout.
+                unsafe { $crate::arena::Box::from_raw($crate::arena::Box::into_raw(arena).cast::<$name>()) }
+            }
+        }
+    };
+}
+
+/// Without `std` there is no heap and no `boxed`.
+#[cfg(not(feature = "std"))]
+#[macro_export]
+macro_rules! boxed_net {
+    ($name:ident, $floats:expr) => {};
 }
 
 /// Views of an arena, one a range (in elements). Panics where two ranges overlap or one reaches beyond the arena: a plan is

@@ -5,7 +5,7 @@
 //! params  shapes and options of every kernel
 //! pack    weights from their plain order into the kernels' order
 //! kernel  the kernels: checked entries, parameters at run time or as constants
-//! arena, weights, net, preprocess   the rest of a network: memory, constants, the common interface, pixels to floats
+//! arena, weights, packed, net, preprocess   the rest of a network: memory, constants, the common interface, pixels to floats
 //! reference   the same operations as naive loops: the oracle
 //! ```
 //! Tensors are f32, NHWC, batch 1. Without its feature `std` the crate needs `core` alone; `std` adds the environment
@@ -20,6 +20,7 @@ pub mod isa;
 pub mod kernel;
 pub mod net;
 pub mod pack;
+pub mod packed;
 pub mod params;
 pub mod preprocess;
 pub mod reference;

@@ -18,6 +18,18 @@ pub const fn as_floats(bytes: &Aligned<[u8]>) -> &[f32] {
     unsafe { core::slice::from_raw_parts(bytes.0.as_ptr().cast(), bytes.0.len() / 4) }
 }
 
+/// Bytes as the floats that stand in them, without a copy; `None` where they do not start at a multiple of four or are not
+/// whole elements. Little-endian targets only, as [`as_floats`].
+#[cfg(target_endian = "little")]
+#[must_use]
+pub fn floats(bytes: &[u8]) -> Option<&[f32]> {
+    // SAFETY: every bit pattern is an f32, and `align_to` puts into the middle only what is aligned and whole.
+    match unsafe { bytes.align_to() } {
+        ([], floats, []) => Some(floats),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

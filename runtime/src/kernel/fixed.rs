@@ -36,6 +36,9 @@ pub trait Shape {
     const PARAMS: Self::Params;
     /// Whether [`pointwise`] may be given a scale; `false` spares the compiler half of its code.
     const SCALED: bool = true;
+    /// Whether the kernel is compiled with the values as constants, in the crate that calls it. Otherwise the call goes to the
+    /// entry of [`crate::kernel`], which is compiled here: a program that is itself not optimised runs and builds faster so.
+    const FOLDED: bool = true;
 }
 
 /// Parameters from a [`Shape`].
@@ -83,11 +86,12 @@ pub fn conv<S: Shape<Params = Conv>>(
     residual: Residual<'_>,
     y: &mut [f32],
 ) {
-    if isa == Isa::scalar() {
+    if S::FOLDED && isa != Isa::scalar() {
+        super::conv::run(isa, Const::<S>(PhantomData), x, w, bias, pad_value, residual, y);
+    } else {
         let p = const { S::PARAMS };
-        return super::conv(isa, &p, 0..p.out_h, x, w, bias, pad_value, residual, y);
+        super::conv(isa, &p, 0..p.out_h, x, w, bias, pad_value, residual, y);
     }
-    super::conv::run(isa, Const::<S>(PhantomData), x, w, bias, pad_value, residual, y);
 }
 
 /// [`crate::kernel::depthwise`] of all rows.
@@ -99,11 +103,12 @@ pub fn depthwise<S: Shape<Params = Depthwise>>(
     pad_value: Option<&[f32]>,
     y: &mut [f32],
 ) {
-    if isa == Isa::scalar() {
+    if S::FOLDED && isa != Isa::scalar() {
+        super::depthwise::run(isa, Const::<S>(PhantomData), x, w, bias, pad_value, y);
+    } else {
         let p = const { S::PARAMS };
-        return super::depthwise(isa, &p, 0..p.out_h, x, w, bias, pad_value, y);
+        super::depthwise(isa, &p, 0..p.out_h, x, w, bias, pad_value, y);
     }
-    super::depthwise::run(isa, Const::<S>(PhantomData), x, w, bias, pad_value, y);
 }
 
 /// [`crate::kernel::pointwise`] of all rows.
@@ -116,18 +121,42 @@ pub fn pointwise<S: Shape<Params = Pointwise>>(
     residual: Residual<'_>,
     y: &mut [f32],
 ) {
-    if isa == Isa::scalar() {
+    if S::FOLDED && isa != Isa::scalar() {
+        super::pointwise::run(isa, Const::<S>(PhantomData), x, w, bias, scale, residual, y);
+    } else {
         let p = const { S::PARAMS };
-        return super::pointwise(isa, &p, 0..p.h, x, w, bias, scale, residual, y);
+        super::pointwise(isa, &p, 0..p.h, x, w, bias, scale, residual, y);
     }
-    super::pointwise::run(isa, Const::<S>(PhantomData), x, w, bias, scale, residual, y);
 }
 
 /// [`crate::kernel::pool`] of all rows.
 pub fn pool<S: Shape<Params = Pool>>(isa: Isa, x: &[f32], y: &mut [f32]) {
-    if isa == Isa::scalar() {
+    if S::FOLDED && isa != Isa::scalar() {
+        super::pool::run(isa, Const::<S>(PhantomData), x, y);
+    } else {
         let p = const { S::PARAMS };
-        return super::pool(isa, &p, 0..p.out_h, x, y);
+        super::pool(isa, &p, 0..p.out_h, x, y);
     }
-    super::pool::run(isa, Const::<S>(PhantomData), x, y);
+}
+
+/// Declares a type that stands for one set of parameters: `shape! { Head: Pointwise { h: 1, w: 1, … } }`, or
+/// `Head: scaled Pointwise { … }` where a scale may be given. They are folded into the kernel where the crate that says this
+/// has no debug assertions.
+#[macro_export]
+macro_rules! shape {
+    ($name:ident: scaled $params:ident $fields:tt) => {
+        $crate::shape! { @ $name, $params, $fields, true }
+    };
+    ($name:ident: $params:ident $fields:tt) => {
+        $crate::shape! { @ $name, $params, $fields, false }
+    };
+    (@ $name:ident, $params:ident, $fields:tt, $scaled:literal) => {
+        struct $name;
+        impl $crate::kernel::fixed::Shape for $name {
+            type Params = $crate::params::$params;
+            const PARAMS: Self::Params = $crate::params::$params $fields;
+            const SCALED: bool = $scaled;
+            const FOLDED: bool = !cfg!(debug_assertions);
+        }
+    };
 }
