@@ -9,3 +9,4 @@
 #[cfg(feature = "jit")]
 pub mod clif;
 pub mod native;
+pub mod rust;
