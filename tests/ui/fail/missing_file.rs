@@ -1,0 +1,5 @@
+mnc::mobilenet_net! {
+    pub struct Net = "specs/absent.toml";
+}
+
+fn main() {}
