@@ -10,6 +10,8 @@ mod r#gen;
 mod golden;
 mod images;
 mod object;
+mod macros;
+mod package;
 mod passes;
 mod plan;
 mod separate;
