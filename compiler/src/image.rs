@@ -1,9 +1,10 @@
 //! Pictures: decoding, and the way from a decoded picture to an input tensor as [`Preprocess`] says.
 //!
-//! Compatible with Pillow, which the publishers' own code uses: EXIF orientation is applied, grey, palette and alpha become plain
-//! RGB (alpha is dropped, not blended), and resizing is Pillow's to the bit. 16-bit pictures keep their high byte; that is also what Pillow does, except for grey ones, which Pillow
-//! clips to white: that is not imitated.
+//! Compatible with Pillow, which the publishers' own code uses: JPEG decoding (`jpeg`) and resizing (`resample`) are its to the
+//! bit, EXIF orientation is applied, grey, palette and alpha become plain RGB (alpha is dropped, not blended). 16-bit pictures
+//! keep their high byte; so does Pillow, except for grey ones, which it clips to white: that is not imitated.
 
+mod jpeg;
 mod resample;
 
 use std::io::Cursor;
@@ -80,11 +81,11 @@ pub fn open(path: &Path) -> Result<Picture, PictureError> {
 /// As [`open`].
 pub fn decode(bytes: &[u8]) -> Result<Picture, PictureError> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    match reader.format() {
+    let format = match reader.format() {
         Some(ImageFormat::Jpeg) if !jpeg_is_whole(bytes) => return Err(PictureError::Truncated),
-        Some(ImageFormat::Jpeg | ImageFormat::Png) => {}
+        Some(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => format,
         _ => return Err(PictureError::Format),
-    }
+    };
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
@@ -97,7 +98,14 @@ pub fn decode(bytes: &[u8]) -> Result<Picture, PictureError> {
     }
     // A broken EXIF block does not spoil the pixels.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut picture = to_rgb8(DynamicImage::from_decoder(decoder).map_err(decode_error)?);
+    let exact = if format == ImageFormat::Jpeg { jpeg::decode(bytes) } else { None };
+    let mut picture = match exact {
+        Some(p) => {
+            let rgb = image::RgbImage::from_raw(p.width as u32, p.height as u32, p.rgb);
+            DynamicImage::ImageRgb8(rgb.expect("three bytes a pixel"))
+        }
+        None => to_rgb8(DynamicImage::from_decoder(decoder).map_err(decode_error)?),
+    };
     picture.apply_orientation(orientation);
     let rgb = picture.into_rgb8();
     Ok(Picture { width: rgb.width() as usize, height: rgb.height() as usize, rgb: rgb.into_raw() })

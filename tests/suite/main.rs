@@ -14,6 +14,7 @@ mod object;
 mod package;
 mod passes;
 mod plan;
+mod real;
 mod separate;
 mod spec;
 mod tolerance;
