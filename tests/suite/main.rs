@@ -17,5 +17,6 @@ mod plan;
 mod real;
 mod separate;
 mod spec;
+mod tidy;
 mod tolerance;
 mod weights;

@@ -367,8 +367,21 @@ fn describe(step: &Step) -> String {
         Activation::Sigmoid => ", sigmoid",
     };
     let residual = match &step.kernel {
-        Kernel::Conv { residual, .. } | Kernel::Pointwise { residual, .. } if *residual != Residual::None => ", residual added",
-        _ => "",
+        Kernel::Conv { residual: Residual::InPlace | Residual::From(_), .. }
+        | Kernel::Pointwise { residual: Residual::InPlace | Residual::From(_), .. } => ", residual added",
+        Kernel::Conv { .. }
+        | Kernel::Pointwise { .. }
+        | Kernel::Depthwise { .. }
+        | Kernel::Pool(_)
+        | Kernel::GlobalPool { .. }
+        | Kernel::Add { .. }
+        | Kernel::Scale { .. }
+        | Kernel::Act { .. }
+        | Kernel::Softmax { .. }
+        | Kernel::Normalize { .. }
+        | Kernel::Pad { .. }
+        | Kernel::Copy { .. }
+        | Kernel::Constant { .. } => "",
     };
     format!("{}: {} -> {}, {kind}{residual}{act}", step.name, hwc(step.input_shape), hwc(step.output_shape))
 }
