@@ -16,6 +16,11 @@ pub const COLUMNS: usize = 36;
 /// Height and width of a picture.
 const SIDE: usize = 32;
 
+mnc::mobilenet_net! {
+    /// The net inside this program.
+    struct Digits = "examples/digits/digits.toml";
+}
+
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits").join(name)
 }
@@ -90,7 +95,7 @@ fn compiled_engines_read_handwriting_as_trained() {
     let net = net();
     let plan = compile(net.clone()).expect("a plan").plan;
     let mut engines: Vec<(String, Box<dyn mnc_runtime::net::Net>)> =
-        vec![("JIT".to_owned(), Box::new(compile_jit(&plan).expect("machine code")))];
+        vec![("JIT".to_owned(), Box::new(compile_jit(&plan).expect("machine code"))), ("macro".to_owned(), Digits::boxed())];
     for isa in Isa::available() {
         engines.push((format!("kernels on {}", isa.name()), Box::new(NativeNet::new(plan.clone(), isa))));
     }
