@@ -138,6 +138,9 @@ fn usage_errors_are_code_2() {
     let (stdout, stderr) = expect(&mnc(&["--help"]), 0);
     assert!(stdout.contains("verify") && stderr.is_empty());
     expect(&mnc(&["--version"]), 0);
+    let out = Command::new(program()).args(["show", &spec]).env("MNC_ISA", "mmx").output().expect("the program starts");
+    let (_, stderr) = expect(&out, 2);
+    assert!(stderr.contains("MNC_ISA") && stderr.contains("scalar"), "{stderr}");
     let (_, stderr) = expect(&mnc(&["show", &spec, "--after", "fold_bm"]), 2);
     assert!(stderr.contains("fold_bn"), "{stderr}");
 }
@@ -329,8 +332,10 @@ fn compiled_files_are_whole_or_absent() {
     let dir = folder();
     let spec = path(&dir, "tiny.toml");
     let out = dir.path().join("made/here");
-    let (stdout, _) = expect(&mnc(&["compile", &spec, "--emit", "obj,clif,ir,plan,dot", "-o", out.to_str().expect("UTF-8")]), 0);
-    let files = ["tiny.weights", "tiny.o", "tiny.h", "tiny.clif", "tiny.ir.txt", "tiny.plan.txt", "tiny.plan.svg", "tiny.dot"];
+    let (stdout, _) =
+        expect(&mnc(&["compile", &spec, "--emit", "rust,obj,clif,ir,plan,dot", "-o", out.to_str().expect("UTF-8")]), 0);
+    let files =
+        ["tiny.rs", "tiny.weights", "tiny.o", "tiny.h", "tiny.clif", "tiny.ir.txt", "tiny.plan.txt", "tiny.plan.svg", "tiny.dot"];
     let found: BTreeSet<String> = list(&out);
     assert_eq!(found, files.iter().map(|f| (*f).to_owned()).collect());
     for file in files {
@@ -347,7 +352,7 @@ fn compiled_files_are_whole_or_absent() {
     assert_eq!(list(&blocked), BTreeSet::from(["tiny.dot".to_owned()]));
 
     // The output folder cannot be made.
-    let (_, stderr) = expect(&mnc(&["compile", &spec, "--emit", "ir", "-o", &path(&dir, "a.png/out")]), 1);
+    let (_, stderr) = expect(&mnc(&["compile", &spec, "-o", &path(&dir, "a.png/out")]), 1);
     assert!(stderr.contains("a.png"), "{stderr}");
 
     let (stdout, _) = expect(&mnc(&["compile", &spec, "--emit", "dot", "-o", "-"]), 0);

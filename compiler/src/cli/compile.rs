@@ -6,7 +6,7 @@ use super::args::{Compile, Emit};
 use super::console::{Console, file_error};
 use super::{Failure, output};
 use crate::Compiled;
-use crate::back::clif;
+use crate::back::{clif, rust};
 use crate::diag::Diagnostic;
 use crate::{ir, plan};
 
@@ -65,7 +65,16 @@ fn emit(kind: Emit, net: &Compiled, target: Option<&str>) -> Result<Vec<(String,
         }
     };
     Ok(match kind {
-        Emit::Rust => return Err(Failure::job(Diagnostic::error("Rust source is not written by this version"))),
+        Emit::Rust => {
+            let options = rust::Options {
+                type_name: rust::type_name(&plan.name),
+                docs: Vec::new(),
+                weights: rust::WeightSource::Embedded(format!("{}.weights", plan.name)),
+                weights_from: net.weights_from.clone(),
+            };
+            let weights = rust::weight_file(plan, &options.weights);
+            vec![file("rs", rust::source(plan, &options).into_bytes()), file(weights.extension, weights.bytes)]
+        }
         Emit::Obj => {
             let object = clif::object(plan, target).map_err(clif_failure)?;
             vec![file("o", object.bytes), file("h", object.header.into_bytes()), file("weights", object.weights)]

@@ -22,6 +22,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mnc_runtime::isa::Isa;
 
 use crate::diag::{Diagnostic, Diagnostics};
 use console::Console;
@@ -48,6 +49,15 @@ impl Failure {
     }
 }
 
+/// Refuses an `MNC_ISA` that the kernels would pass over in silence.
+fn check_environment() -> Result<(), Failure> {
+    let known = || Isa::available().map(Isa::name).collect::<Vec<_>>().join(", ");
+    Isa::requested().map(|_| ()).map_err(|e| {
+        let d = Diagnostic::error(e.to_string());
+        Failure::input(d.help(format!("this machine has {}; without the variable the best is taken", known())))
+    })
+}
+
 /// Runs `mnc` with `args`, the program's name first, and returns its exit code.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args = match args::Args::try_parse_from(args) {
@@ -59,13 +69,13 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
     };
     let mut console = Console::new();
-    let done = match &args.command {
+    let done = check_environment().and_then(|()| match &args.command {
         args::Command::Compile(a) => compile::run(a, &mut console),
         args::Command::Run(a) => run::run(a, &mut console),
         args::Command::Bench(a) => bench::run(a, &mut console),
         args::Command::Show(a) => show::run(a, &mut console),
         args::Command::Verify(a) => verify::run(a, &mut console),
-    };
+    });
     match done.and_then(|()| console.flush()) {
         Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
         Err(Failure::Reported) => ExitCode::from(1),
