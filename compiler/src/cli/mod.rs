@@ -3,8 +3,8 @@
 //! Results go to standard output, one JSON object a line with `--json`; everything else goes to standard error. Exit code 0: done,
 //! 1: the job failed, 2: bad usage or bad input. A reader that closes standard output early ends the program quietly.
 //!
-//! One file a command ([`compile`], [`run`], [`bench`], [`show`], [`verify`]) with a `pub(super) fn run`; to add one: a file, a
-//! variant of [`args::Command`] and an arm in [`run`](fn@run).
+//! One file a command (`compile`, `run`, `bench`, `show`, `verify`) with a `pub(super) fn run`; to add one: a file, a
+//! variant of `args::Command` and an arm in [`run`](fn@run).
 
 mod args;
 mod bench;
