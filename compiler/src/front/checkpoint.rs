@@ -5,10 +5,10 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
-use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
+use super::half;
 use crate::diag::Diagnostic;
 
 /// A mapped checkpoint.
@@ -85,8 +85,8 @@ impl Checkpoint {
         let bytes = &self.map[info.range.clone()];
         match info.dtype {
             Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+            Dtype::F16 => bytes.as_chunks().0.iter().map(|b| half::f16(*b)).collect(),
+            Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| half::bf16(*b)).collect(),
             Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
             _ => Vec::new(),
         }

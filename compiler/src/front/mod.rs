@@ -12,6 +12,7 @@
 pub mod ast;
 mod check;
 mod checkpoint;
+mod half;
 mod labels;
 mod layer;
 mod lower;
