@@ -4,15 +4,22 @@
 //! [`runtime`] is what that type calls. With the feature `jit` the whole compiler is here too (`compiler`), to load specs and
 //! compile nets while the program runs.
 //!
-//! ```ignore
+//! ```
 //! mnc::mobilenet_net! {
-//!     /// A quarter-width net for thumbnails.
-//!     pub struct Thumb<alpha = 0.25, input.height = 128, input.width = 128> = "nets/mobilenet_v1.toml";
+//!     /// Reads one handwritten digit.
+//!     pub struct Digits = "examples/digits/digits.toml";
 //! }
 //!
-//! let mut net = Thumb::boxed();
-//! Thumb::normalize(&pixels, &mut input);
-//! net.run(&input, &mut scores);
+//! # #[cfg(feature = "std")]
+//! fn main() {
+//!     let mut net = Digits::boxed();
+//!     let pixels = [0; Digits::INPUT_LEN]; // grey bytes, row by row
+//!     let (mut input, mut scores) = ([0.0; Digits::INPUT_LEN], [0.0; Digits::OUTPUT_LEN]);
+//!     Digits::normalize(&pixels, &mut input);
+//!     net.run(&input, &mut scores);
+//! }
+//! # #[cfg(not(feature = "std"))]
+//! # fn main() {}
 //! ```
 //!
 //! # Features

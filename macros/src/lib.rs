@@ -14,14 +14,19 @@ use proc_macro::TokenStream;
 
 /// Makes a struct that computes a MobileNet, from its spec.
 ///
-/// ```ignore
+/// ```
 /// mnc::mobilenet_net! {
 ///     /// A quarter-width net for thumbnails.
-///     pub struct Thumb<alpha = 0.25, input.height = 128, input.width = 128> = "nets/mobilenet_v1.toml";
+///     pub struct Thumb<alpha = 0.25, input.height = 128, input.width = 128> = "../examples/nets/mobilenet_v1.toml";
 /// }
 ///
+/// # fn main() {
 /// let mut net = Thumb::boxed();
-/// net.run(&input, &mut output);
+/// let mut input = Box::new([0.0; Thumb::INPUT_LEN]);
+/// Thumb::normalize(&[128; Thumb::INPUT_LEN], &mut input);
+/// let mut scores = [0.0; Thumb::OUTPUT_LEN];
+/// net.run(&input, &mut scores);
+/// # }
 /// ```
 ///
 /// The path is relative to the directory of the crate's `Cargo.toml`. Between the angle brackets stands what `--set` takes at
@@ -31,7 +36,7 @@ use proc_macro::TokenStream;
 /// The spec can also stand in the struct itself. Tables are written `name { key: value, … }`, blocks `block kind { … }`, in
 /// the order in which they are computed; a value that is one word needs no quotes:
 ///
-/// ```ignore
+/// ```
 /// mnc::mobilenet_net! {
 ///     struct Tiny {
 ///         net { input: { height: 32, width: 32, channels: 3 }, activation: relu6 }
@@ -53,8 +58,9 @@ use proc_macro::TokenStream;
 /// * `mnc::Net`, the trait that nets compiled in memory implement too
 ///
 /// With `weights = "extern"` the program has no weights inside. `run` and `run_in` take a `PackedWeights`, which
-/// `Name::weights(&bytes)` finds in the bytes of the file `NAME.weights.safetensors`; `mnc compile` writes that file, and so does
-/// this macro: its path on the building machine is `Name::WEIGHT_FILE`.
+/// `Name::weights(&bytes)` finds in the bytes of the file `NAME.weights.safetensors`; `mnc compile --emit rust-extern` writes that
+/// file, and so does this macro: its path on the building machine is `Name::WEIGHT_FILE`. A file made later from other weights of
+/// the same spec fits too; one made for other layers is refused.
 ///
 /// # Building
 /// Cargo rebuilds when the spec, the checkpoint or the labels change. The result is kept in `target/mnc` (or in the directory

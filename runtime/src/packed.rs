@@ -1,6 +1,6 @@
 //! Weights given at run time: a view of the bytes of a weight file, checked without a heap.
 //!
-//! A weight file is a safetensors file as `mnc compile` writes it for a net with `weights = "extern"`: eight bytes with the
+//! A weight file is a safetensors file as `mnc compile --emit rust-extern` writes it: eight bytes with the
 //! length of the header (little endian), the header (JSON), the data. The one tensor is called `packed`, has type F32 and one
 //! dimension, and holds the constants as kernels read them; the entry `mnc.layout` of the metadata says for which code.
 //! Other tensors and entries are ignored.
@@ -101,7 +101,7 @@ impl fmt::Display for WeightError {
                 write!(f, "not a safetensors file: byte {at} of the header is not what the format says")
             }
             WeightError::NoPackedTensor => f.write_str(
-                "no tensor `packed`: a checkpoint must first be packed by `mnc compile SPEC --weights FILE` with extern weights",
+                "no tensor `packed`: a checkpoint must first be packed, by `mnc compile SPEC --weights FILE --emit rust-extern`",
             ),
             WeightError::NotF32 => f.write_str("the tensor `packed` is not F32"),
             WeightError::Length { expected, found } => {

@@ -1,16 +1,15 @@
 //! The macro and the Rust back end: what their code computes, in programs of its own and in this one.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use mnc::Net as _;
-use mnc_compiler::back::native::NativeNet;
 use mnc_compiler::back::rust::{self, WeightSource};
 use mnc_compiler::ir::eval::eval;
 use mnc_compiler::ir::random::Random;
-use mnc_compiler::{front, pass, plan};
+use mnc_compiler::{front, image, pass, plan};
 
+use crate::checkpoints::{self, FAMILY, REAL};
 use crate::package::{NetCase, Package};
 use crate::{data, r#gen};
 
@@ -185,62 +184,81 @@ fn macro_nets_of_all_shipped_specs_compute_what_the_graphs_do() {
     }
 }
 
-/// Every checkpoint of the test data by the macro: reference vectors of public libraries, and photographs' crops.
+/// Every checkpoint of the test data by the macro: reference vectors of public libraries, and the logits of photographs.
 #[test]
 fn macro_nets_of_real_checkpoints_give_the_publishers_outputs() {
-    let Some(data) = data::dir("macro nets of real checkpoints") else { return };
-    let specs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nets");
+    let Some(data) = data::dir("macros::macro_nets_of_real_checkpoints_give_the_publishers_outputs") else { return };
     let package = Package::new("checkpoints", false);
     let (mut items, mut cases, mut wanted) = (String::new(), Vec::new(), Vec::new());
-    for spec in toml_files(&specs) {
-        let stem = spec.file_stem().unwrap().to_str().unwrap().to_owned();
-        let family = data.join("family").join(format!("{stem}.safetensors"));
-        let model = data.join("models").join(format!("{stem}.safetensors"));
-        let (checkpoint, pairs) = if family.is_file() {
-            (family, vec![family_pair(&data, &stem)])
-        } else if model.is_file() {
-            (model.clone(), vec![native_pair(&spec, &model)])
-        } else {
-            continue;
-        };
-        let name = rust::type_name(&stem);
+    let mut add = |name: &str, folder: &str, inputs: Vec<Vec<f32>>, outputs: Vec<Vec<f64>>| {
+        let (spec, checkpoint) = (checkpoints::spec(name), data.join(folder).join(format!("{name}.safetensors")));
+        let type_name = rust::type_name(name);
         let (spec, checkpoint) = (spec.display().to_string(), checkpoint.display().to_string());
-        items += &format!("mnc::mobilenet_net! {{ pub struct {name}<weights = {checkpoint:?}> = {spec:?}; }}\n");
-        let (inputs, outputs): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-        cases.push(NetCase { path: name, inputs });
+        items += &format!("mnc::mobilenet_net! {{ pub struct {type_name}<weights = {checkpoint:?}> = {spec:?}; }}\n");
+        cases.push(NetCase { path: type_name, inputs });
         wanted.push(outputs);
+    };
+    for name in FAMILY {
+        let io = data.join("family").join(format!("{name}.io.safetensors"));
+        let input = checkpoints::tensor(&io, "input_nhwc").into_iter().map(|x| x as f32).collect();
+        add(name, "family", vec![input], vec![checkpoints::tensor(&io, "output")]);
     }
-    assert!(!cases.is_empty(), "no spec of {} has a checkpoint in {}", specs.display(), data.display());
+    for (name, folder) in REAL {
+        let net = checkpoints::load(name, &data.join("models"));
+        let shape = net.graph.shape(net.graph.inputs[0]);
+        let expected = data::json(&data.join("expected").join(format!("{name}.json")));
+        let mut pictures: Vec<&String> = expected["images"].as_object().expect("pictures").keys().collect();
+        pictures.sort();
+        let input = |picture: &&String| {
+            let picture = image::open(&data.join("images").join(folder).join(format!("{picture}.png"))).expect("a crop");
+            image::input(&picture, &net.preprocess, shape).expect("an input")
+        };
+        let logits = checkpoints::tensor(&data.join("expected").join(format!("{name}.safetensors")), "logits_f64");
+        let outputs = logits.chunks_exact(logits.len() / pictures.len()).map(<[f64]>::to_vec).collect();
+        add(name, "models", pictures.iter().map(input).collect(), outputs);
+    }
     let got = package.run_nets(&items, &cases);
     for ((case, got), want) in cases.iter().zip(&got).zip(&wanted) {
         for (got, want) in got.iter().zip(want) {
-            assert_close(&case.path, got, want);
+            let error = checkpoints::relative_error(got, want);
+            assert!(error <= 1e-4, "{}: {error:.2e}", case.path);
+            let best = |v: &[f64]| v.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(i, _)| i);
+            let got: Vec<f64> = got.iter().map(|&x| f64::from(x)).collect();
+            assert_eq!(best(&got), best(want), "{}: top-1", case.path);
         }
     }
 }
 
-/// Input and output of a reference vector.
-fn family_pair(data: &Path, stem: &str) -> (Vec<f32>, Vec<f32>) {
-    let tensors = read_tensors(&data.join("family").join(format!("{stem}.io.safetensors")));
-    (tensors["input_nhwc"].clone(), tensors["output"].clone())
-}
-
-/// An input, and what the plan computes of it call by call; that this is the publisher's output is tested elsewhere.
-fn native_pair(spec: &Path, checkpoint: &Path) -> (Vec<f32>, Vec<f32>) {
-    let (net, _) =
-        front::load(spec, &[], Some(checkpoint)).unwrap_or_else(|d| panic!("{}", mnc_compiler::diag::render(&d, false)));
-    let plan = mnc_compiler::compile(net).unwrap().plan;
-    let (x, mut y) = (input(plan.input.shape.elements(), 9), vec![0.0; plan.output.shape.elements()]);
-    let mut native = NativeNet::new(plan, mnc::runtime::isa::Isa::detect());
-    mnc::Net::run(&mut native, &x, &mut y).unwrap();
-    (x, y)
-}
-
-fn read_tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
-    let bytes = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let floats = |b: &[u8]| b.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    file.tensors().into_iter().map(|(name, t)| (name, floats(t.data()))).collect()
+/// What cargo and an editor rely on: a changed spec or checkpoint rebuilds the crate, an unchanged one costs nothing.
+#[test]
+fn a_changed_spec_rebuilds_the_program() {
+    let package = Package::new("rebuilt", false);
+    let spec = |out: usize| {
+        format!(
+            "[net]\nname = \"n\"\ninput = {{ height = 4, width = 4 }}\nlabels = \"labels.txt\"\n\
+             [[block]]\nkind = \"global_avg_pool\"\n[[block]]\nkind = \"dense\"\nout = {out}\n"
+        )
+    };
+    package.write("nets/n.toml", spec(2));
+    package.write("nets/labels.txt", "a\nb\n");
+    package.write(
+        "src/main.rs",
+        "mnc::mobilenet_net! { pub struct N = \"nets/n.toml\"; }\n\
+         fn main() { std::fs::write(\"seen\", format!(\"{:?} {:?}\", N::OUTPUT_LEN, N::LABELS)).unwrap(); }\n",
+    );
+    let seen = || {
+        package.run(&[]);
+        package.read("seen")
+    };
+    assert_eq!(seen(), r#"2 ["a", "b"]"#);
+    // cargo compares times of change
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    package.write("nets/labels.txt", "a\nc\n");
+    assert_eq!(seen(), r#"2 ["a", "c"]"#, "the labels changed");
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    package.write("nets/labels.txt", "a\nb\nc\n");
+    package.write("nets/n.toml", spec(3));
+    assert_eq!(seen(), r#"3 ["a", "b", "c"]"#, "the spec changed");
 }
 
 /// The specs of a folder, by name; none where there is no folder.

@@ -53,6 +53,12 @@ impl Package {
         fs::write(&path, content).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 
+    /// Reads a text file.
+    pub fn read(&self, path: &str) -> String {
+        let path = self.dir.join(path);
+        fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
     /// Builds it and runs its program in its folder.
     pub fn run(&self, args: &[&str]) {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("target");

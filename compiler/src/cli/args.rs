@@ -68,6 +68,8 @@ pub(super) struct Compile {
 pub(super) enum Emit {
     /// NAME.rs and NAME.weights
     Rust,
+    /// NAME.rs that is given its weights at run time, and NAME.weights.safetensors to give it
+    RustExtern,
     /// NAME.o, NAME.h and NAME.weights
     Obj,
     /// NAME.clif: cranelift's intermediate form

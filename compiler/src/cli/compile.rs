@@ -18,6 +18,11 @@ pub(super) fn run(args: &Compile, console: &mut Console) -> Result<(), Failure> 
             Diagnostic::error("`--target` only matters for object files and cranelift's form").help("add `--emit obj`"),
         ));
     }
+    if wants(Emit::Rust) && wants(Emit::RustExtern) {
+        return Err(Failure::input(
+            Diagnostic::error("`rust` and `rust-extern` both write NAME.rs").help("emit them into two folders"),
+        ));
+    }
     let files = |net: &Compiled| -> Result<Vec<(String, Vec<u8>)>, Failure> {
         let mut files: Vec<(String, Vec<u8>)> = Vec::new();
         for &kind in &args.emit {
@@ -65,11 +70,16 @@ fn emit(kind: Emit, net: &Compiled, target: Option<&str>) -> Result<Vec<(String,
         }
     };
     Ok(match kind {
-        Emit::Rust => {
+        Emit::Rust | Emit::RustExtern => {
+            let weights = if kind == Emit::RustExtern {
+                rust::WeightSource::Extern
+            } else {
+                rust::WeightSource::Embedded(format!("{}.weights", plan.name))
+            };
             let options = rust::Options {
                 type_name: rust::type_name(&plan.name),
                 docs: Vec::new(),
-                weights: rust::WeightSource::Embedded(format!("{}.weights", plan.name)),
+                weights,
                 weights_from: net.weights_from.clone(),
             };
             let weights = rust::weight_file(plan, &options.weights);

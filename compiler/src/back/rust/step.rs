@@ -213,16 +213,22 @@ impl Operands<'_> {
     }
 
     /// `let [x, y] = arena::views(arena, [0..100, 100..300]);`
-    fn lets(&self) -> TokenStream {
-        if self.views.is_empty() {
-            return TokenStream::new();
-        }
-        let names = self.views.iter().map(|v| &v.1);
-        let ranges = self.views.iter().map(|v| {
-            let (start, end) = (int(v.2.start), int(v.2.end));
+    fn lets(&self, output: Place) -> TokenStream {
+        let range = |r: &Range<usize>| {
+            let (start, end) = (int(r.start), int(r.end));
             quote! { #start..#end }
-        });
-        quote! { let [#(#names),*] = arena::views(arena, [#(#ranges),*]); }
+        };
+        match &self.views[..] {
+            [] => TokenStream::new(),
+            [(place, name, r)] => {
+                let (mutable, range) = ((*place == output).then(|| quote! { mut }), range(r));
+                quote! { let #name = &#mutable arena[#range]; }
+            }
+            views => {
+                let (names, ranges) = (views.iter().map(|v| &v.1), views.iter().map(|v| range(&v.2)));
+                quote! { let [#(#names),*] = arena::views(arena, [#(#ranges),*]); }
+            }
+        }
     }
 }
 
@@ -329,7 +335,7 @@ fn step_tokens(plan: &Plan, step: &Step, shapes: &mut Shapes, uses: &mut Uses, c
             quote! { #y.copy_from_slice(#value); }
         }
     };
-    let lets = o.lets();
+    let lets = o.lets(step.output);
     uses.isa |= wants_isa;
     let note = comments.mark(describe(step));
     quote! { #note #lets #call }
