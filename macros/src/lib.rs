@@ -1,7 +1,7 @@
 //! `mobilenet_net!`: a MobileNet spec as a Rust type, compiled while the user's crate is compiled.
 //!
-//! The entry point only delegates: [`input`] parses the grammar, [`expand`] compiles the spec or finds it in the [`cache`],
-//! [`report`] turns diagnostics into errors at the user's tokens.
+//! The entry point only delegates: `input` parses the grammar, `expand` compiles the spec or finds it in the `cache`,
+//! `report` turns diagnostics into errors at the user's tokens.
 #![forbid(unsafe_code)]
 
 mod cache;

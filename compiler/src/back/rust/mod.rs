@@ -1,11 +1,11 @@
 //! Writes a plan as Rust source: a struct that owns the arena, one function per block, one constant per distinct kernel shape.
 //!
 //! The code calls the kernels of `mnc::runtime` and contains no loop, no unsafe and no weight: weights stand in a file beside it
-//! ([`WeightFile`]). It allocates nothing and needs no `std`. Each distinct shape becomes one type ([`shape`]) whose kernel is
-//! compiled once, however many layers have it; each step is one call on views of the arena ([`step`]).
+//! ([`WeightFile`]). It allocates nothing and needs no `std`. Each distinct shape becomes one type (`shape`) whose kernel is
+//! compiled once, however many layers have it; each step is one call on views of the arena (`step`).
 //!
 //! Two users: `mnc compile --emit rust` writes [`source`] as a module file; `mobilenet_net!` puts [`parts`] behind the user's own
-//! struct. To add a kernel: an arm in [`step`], and one in [`shape`] if the runtime has it with constant parameters.
+//! struct. To add a kernel: an arm in `step`, and one in `shape` if the runtime has it with constant parameters.
 
 mod data;
 mod shape;
