@@ -55,7 +55,7 @@ pub struct Parts {
     pub item: TokenStream,
     /// Everything else: imports, shapes, stage functions, `impl`s.
     pub body: TokenStream,
-    /// The comments that are marked in the body, for [`format`].
+    /// The comments that are marked in the body, for [`format()`].
     pub comments: Vec<String>,
 }
 
@@ -82,7 +82,7 @@ pub fn emit(plan: &Plan, options: &Options) -> TokenStream {
     quote! { #(#[doc = #docs])* pub #item #body }
 }
 
-/// The pieces of the emitted code; comments stand in the body as marks that [`format`] turns into text.
+/// The pieces of the emitted code; comments stand in the body as marks that [`format()`] turns into text.
 #[must_use]
 pub fn parts(plan: &Plan, options: &Options) -> Parts {
     pieces(plan, options, true)
