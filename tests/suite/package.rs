@@ -74,7 +74,7 @@ impl Package {
 
     /// Gives the package a program that runs every net of `cases` on its inputs, builds it, and returns the outputs, one
     /// vector an input. `items` goes to the top of `main.rs` (modules, macro calls). Each net is run through the trait with
-    /// an arena of its own, and by `run_in` in a foreign one; both must give the same bits.
+    /// an arena of its own, and by `run_in` in a foreign one; both must give the same bits, and nothing may be allocated.
     pub fn run_nets(&self, items: &str, cases: &[NetCase]) -> Vec<Vec<Vec<f32>>> {
         let calls: String = cases.iter().map(|c| format!("    net!({}, {}, input, output);\n", c.path, c.inputs.len())).collect();
         self.write("src/main.rs", format!("{items}\n{DRIVER}\nfn nets(input: &mut Input, output: &mut Output) {{\n{calls}}}\n"));
@@ -93,8 +93,26 @@ impl Package {
 
 /// What the program does with its nets.
 const DRIVER: &str = r#"
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 type Input = std::vec::IntoIter<f32>;
 type Output = Vec<f32>;
+
+struct Counting;
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
 
 macro_rules! net {
     ($net:ty, $runs:expr, $input:ident, $output:ident) => {
@@ -106,7 +124,9 @@ macro_rules! net {
             let mut again = vec![f32::NAN; <$net>::OUTPUT_LEN];
             let mut arena = mnc::Arena::boxed();
             arena.as_mut_slice().fill(f32::NAN);
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
             <$net>::run_in(&mut arena, x.as_slice().try_into().unwrap(), again.as_mut_slice().try_into().unwrap());
+            assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{}: run allocated", stringify!($net));
             assert!(y.iter().zip(&again).all(|(a, b)| a.to_bits() == b.to_bits()), "{}: run and run_in differ", stringify!($net));
             assert_eq!(<$net>::ARENA_BYTES, std::mem::size_of_val(arena.as_mut_slice()));
             $output.push(y.len() as f32);
