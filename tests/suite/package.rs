@@ -73,11 +73,11 @@ impl Package {
     }
 
     /// Gives the package a program that runs every net of `cases` on its inputs, builds it, and returns the outputs, one
-    /// vector an input. `items` goes to the top of `main.rs` (modules, macro calls). Each net is run through the trait with
+    /// vector an input. `items` are modules and macro calls. Each net is run through the trait with
     /// an arena of its own, and by `run_in` in a foreign one; both must give the same bits, and nothing may be allocated.
     pub fn run_nets(&self, items: &str, cases: &[NetCase]) -> Vec<Vec<Vec<f32>>> {
         let calls: String = cases.iter().map(|c| format!("    net!({}, {}, input, output);\n", c.path, c.inputs.len())).collect();
-        self.write("src/main.rs", format!("{items}\n{DRIVER}\nfn nets(input: &mut Input, output: &mut Output) {{\n{calls}}}\n"));
+        self.write("src/main.rs", format!("{DRIVER}\n{items}\nfn nets(input: &mut Input, output: &mut Output) {{\n{calls}}}\n"));
         let floats = cases.iter().flat_map(|c| &c.inputs).flatten();
         self.write("input", floats.flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
         self.run(&["input", "output"]);
@@ -91,61 +91,8 @@ impl Package {
     }
 }
 
-/// What the program does with its nets.
-const DRIVER: &str = r#"
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-type Input = std::vec::IntoIter<f32>;
-type Output = Vec<f32>;
-
-struct Counting;
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-macro_rules! net {
-    ($net:ty, $runs:expr, $input:ident, $output:ident) => {
-        let mut net = <$net>::boxed();
-        for _ in 0..$runs {
-            let x: Vec<f32> = $input.by_ref().take(<$net>::INPUT_LEN).collect();
-            let mut y = vec![f32::NAN; <$net>::OUTPUT_LEN];
-            mnc::Net::run(&mut *net, &x, &mut y).unwrap();
-            let mut again = vec![f32::NAN; <$net>::OUTPUT_LEN];
-            let mut arena = mnc::Arena::boxed();
-            arena.as_mut_slice().fill(f32::NAN);
-            let before = ALLOCATIONS.load(Ordering::Relaxed);
-            <$net>::run_in(&mut arena, x.as_slice().try_into().unwrap(), again.as_mut_slice().try_into().unwrap());
-            assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{}: run allocated", stringify!($net));
-            assert!(y.iter().zip(&again).all(|(a, b)| a.to_bits() == b.to_bits()), "{}: run and run_in differ", stringify!($net));
-            assert_eq!(<$net>::ARENA_BYTES, std::mem::size_of_val(arena.as_mut_slice()));
-            $output.push(y.len() as f32);
-            $output.extend(y);
-        }
-    };
-}
-
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let bytes = std::fs::read(&args[1]).unwrap();
-    let input: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    let (mut input, mut output) = (input.into_iter(), Vec::new());
-    nets(&mut input, &mut output);
-    assert!(input.next().is_none());
-    let bytes: Vec<u8> = output.iter().flat_map(|x| x.to_le_bytes()).collect();
-    std::fs::write(&args[2], bytes).unwrap();
-}
-"#;
+/// The program without its nets.
+const DRIVER: &str = include_str!("../ui/program/nets.rs");
 
 /// The cargo that runs this test, without what it told the test about this package.
 fn cargo() -> Command {
