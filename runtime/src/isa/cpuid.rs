@@ -8,8 +8,16 @@ const OSXSAVE: u32 = 1 << 27;
 const AVX: u32 = 1 << 28;
 /// Bit of `cpuid` leaf 7 subleaf 0, register ebx (table 3-8).
 const AVX2: u32 = 1 << 5;
+/// Bits of the same register.
+const AVX512: u32 = F | DQ | BW | VL;
+const F: u32 = 1 << 16;
+const DQ: u32 = 1 << 17;
+const BW: u32 = 1 << 30;
+const VL: u32 = 1 << 31;
 /// Bits of XCR0: the operating system saves xmm and ymm registers (SDM volume 1, 13.3).
 const XMM_YMM: u64 = 0b110;
+/// And mask registers, the upper halves of zmm, and the upper sixteen of them.
+const ZMM: u64 = 0b1110_0000;
 
 /// Whether AVX2 and FMA can be used. The CPU's word is not enough: the operating system must also save ymm registers when it
 /// switches threads, which OSXSAVE allows to ask and XCR0 answers.
@@ -30,4 +38,14 @@ pub(super) fn avx2_fma() -> bool {
     // SAFETY: OSXSAVE is set, so XGETBV exists and is enabled.
     let xcr0 = unsafe { _xgetbv(0) };
     xcr0 & XMM_YMM == XMM_YMM && __cpuid_count(7, 0).ebx & AVX2 != 0
+}
+
+/// Whether AVX-512 F, VL, DQ and BW can be used, and AVX2 with FMA.
+pub(super) fn avx512() -> bool {
+    if !avx2_fma() || __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 {
+        return false;
+    }
+    // SAFETY: OSXSAVE is set, so XGETBV exists and is enabled.
+    let xcr0 = unsafe { _xgetbv(0) };
+    xcr0 & (XMM_YMM | ZMM) == XMM_YMM | ZMM && __cpuid_count(7, 0).ebx & AVX512 == AVX512
 }

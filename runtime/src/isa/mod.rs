@@ -5,14 +5,13 @@
 //! inlines to its instruction.
 //!
 //! Invariants: an [`Isa`] of a level exists only where the CPU and the operating system support that level; a level's `Simd` type
-//! is only made from such a proof. Every level has eight f32 lanes, and a kernel adds up in the same order on all of them; levels
-//! differ in rounding only where one has a fused multiply-add.
+//! is only made from such a proof. A vector has eight or sixteen f32 lanes; a lane is always an output channel, so a kernel adds
+//! up in the same order on every level, and levels differ in rounding only where one has no fused multiply-add.
 //!
 //! # How to add an ISA
 //! 1. `isa/<name>.rs`: a token type that implements `Simd` (same method order as `avx2.rs`), and its `run` with
-//!    `#[target_feature]`. A wider set (AVX-512) may hold two vectors' worth in one register file: what it needs beyond eight
-//!    lanes is a larger `ROWS`, the rows of a register tile, bounded by its registers. A narrower one (NEON) holds a
-//!    pair of registers in `V`, as `scalar.rs` holds eight floats.
+//!    `#[target_feature]`. A set with narrow registers holds several in `V`, as `neon.rs` holds a pair. `ROWS` and `DEPTHWISE`
+//!    are the sizes of the register tiles, bounded by the number of registers.
 //! 2. A variant of `Level`, its name, its detection, its arm in `Isa::run` and in [`Isa::available`]: the compiler lists them.
 //! 3. Nothing else: kernels, their tests and the benches go through [`Isa::available`].
 
@@ -23,6 +22,10 @@ pub(crate) mod simd;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "x86_64")]
 mod cpuid;
 
@@ -42,8 +45,12 @@ pub struct Isa(Level);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Level {
     Scalar,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
 }
 
 /// `MNC_ISA` names an instruction set that does not exist here.
@@ -56,7 +63,7 @@ pub enum IsaError {
 }
 
 /// Every name that `MNC_ISA` knows on some platform.
-const NAMES: [&str; 2] = ["scalar", "avx2"];
+const NAMES: [&str; 4] = ["scalar", "neon", "avx2", "avx512"];
 
 /// What [`Isa::detect`] found: 0 before the first call, else one more than the index into [`NAMES`].
 static DETECTED: AtomicU8 = AtomicU8::new(0);
@@ -78,14 +85,33 @@ impl Isa {
         None
     }
 
+    /// AVX-512 (F, VL, DQ, BW), where this CPU has it and the operating system saves its registers.
+    #[must_use]
+    pub fn avx512() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if cpuid::avx512() {
+            return Some(Self(Level::Avx512));
+        }
+        None
+    }
+
+    /// NEON: on every aarch64.
+    #[must_use]
+    pub const fn neon() -> Option<Self> {
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        return Some(Self(Level::Neon));
+        #[cfg(not(all(target_arch = "aarch64", not(miri))))]
+        return None;
+    }
+
     /// Every instruction set that this CPU has, the best one last.
     pub fn available() -> impl Iterator<Item = Self> {
-        [Some(Self::scalar()), Self::avx2()].into_iter().flatten()
+        [Some(Self::scalar()), Self::neon(), Self::avx2(), Self::avx512()].into_iter().flatten()
     }
 
     /// The best instruction set of this CPU; found once, then remembered.
     ///
-    /// Under `std` the environment variable `MNC_ISA` (`scalar` or `avx2`) overrides it. A value that [`Isa::requested`] refuses
+    /// Under `std` the environment variable `MNC_ISA` (`scalar`, `neon`, `avx2` or `avx512`) overrides it. A value that [`Isa::requested`] refuses
     /// is passed over, for a library neither prints nor stops a program because of its environment: a program
     /// that wants to tell its user asks [`Isa::requested`] first.
     #[must_use]
@@ -121,7 +147,7 @@ impl Isa {
         Self::available().find(|i| i.name() == *known).ok_or(IsaError::Missing(known))
     }
 
-    /// `scalar` or `avx2`: what `MNC_ISA` takes, and the suffix of kernel names in logs.
+    /// `scalar`, `neon`, `avx2` or `avx512`: what `MNC_ISA` takes, and the suffix of kernel names in logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         NAMES[self.index() as usize]
@@ -130,8 +156,12 @@ impl Isa {
     const fn index(self) -> u8 {
         match self.0 {
             Level::Scalar => 0,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => 1,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => 1,
+            Level::Avx2 => 2,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => 3,
         }
     }
 
@@ -139,25 +169,22 @@ impl Isa {
     #[inline(always)]
     pub(crate) fn run<J: Job>(self, job: J) {
         match self.0 {
-            Level::Scalar => {
-                if const { J::SCALAR } {
-                    scalar::run(job);
-                } else {
-                    unreachable!("a job without scalar code");
-                }
-            }
+            Level::Scalar => scalar::run(job),
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: NEON is part of aarch64.
+            Level::Neon => unsafe { neon::run(job) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Isa` of this level was only made after `cpuid::avx2_fma` said that the CPU has AVX2 and FMA.
             Level::Avx2 => unsafe { avx2::run(job) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Isa` of this level was only made after `cpuid::avx512` said that the CPU has it.
+            Level::Avx512 => unsafe { avx512::run(job) },
         }
     }
 }
 
 /// A kernel call waiting for its instruction set.
 pub(crate) trait Job {
-    /// Whether it is compiled for [`Isa::scalar`]; a caller sends that elsewhere where it is not.
-    const SCALAR: bool = true;
-
     /// The kernel; `#[inline(always)]`, so that it takes on the target features of its caller.
     fn run<S: Simd>(self, s: S);
 }
@@ -208,5 +235,15 @@ mod tests {
     fn detection_agrees_with_the_standard_library() {
         let std_says = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
         assert_eq!(Isa::avx2().is_some(), std_says && !cfg!(miri));
+        let std_says = ["avx512f", "avx512vl", "avx512dq", "avx512bw"]
+            .iter()
+            .zip([
+                std::arch::is_x86_feature_detected!("avx512f"),
+                std::arch::is_x86_feature_detected!("avx512vl"),
+                std::arch::is_x86_feature_detected!("avx512dq"),
+                std::arch::is_x86_feature_detected!("avx512bw"),
+            ])
+            .all(|(_, has)| has);
+        assert_eq!(Isa::avx512().is_some(), std_says && !cfg!(miri));
     }
 }

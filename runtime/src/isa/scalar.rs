@@ -1,11 +1,13 @@
 //! Portable vectors: eight floats that the compiler packs into whatever registers the target's baseline has.
 
 use super::Job;
-use super::simd::{LANES, Simd};
+use super::simd::Simd;
 
 /// No proof needed.
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
+
+const LANES: usize = 8;
 
 /// Runs `job` with the target's baseline instructions.
 #[inline(always)]
@@ -25,8 +27,12 @@ fn lanes(f: impl Fn(usize) -> f32) -> [f32; LANES] {
 }
 
 impl Simd for Scalar {
+    const LANES: usize = LANES;
     /// Four 128-bit registers a row: sixteen registers hold two rows, thirty-two hold six.
     const ROWS: usize = if cfg!(target_arch = "x86_64") { 2 } else { 4 };
+    const NARROW_ROWS: usize = 4;
+    /// With few registers a tile and its inputs do not fit.
+    const DEPTHWISE: (usize, usize) = (1, 1);
 
     type V = [f32; LANES];
 
@@ -39,12 +45,26 @@ impl Simd for Scalar {
         [x; LANES]
     }
     #[inline(always)]
-    fn load(self, x: &[f32; LANES]) -> Self::V {
-        *x
+    unsafe fn load(self, x: *const f32) -> Self::V {
+        // SAFETY: the caller has eight floats at `x`; an array of f32 has the alignment of f32.
+        unsafe { *x.cast::<[f32; LANES]>() }
     }
     #[inline(always)]
-    fn store(self, v: Self::V, y: &mut [f32; LANES]) {
-        *y = v;
+    unsafe fn store(self, v: Self::V, y: *mut f32) {
+        // SAFETY: the caller has room for eight floats at `y`; an array of f32 has the alignment of f32.
+        unsafe { *y.cast::<[f32; LANES]>() = v };
+    }
+    #[inline(always)]
+    unsafe fn load_part(self, x: *const f32, n: usize) -> Self::V {
+        // SAFETY: only the first `n` elements are read.
+        lanes(|i| if i < n { unsafe { *x.add(i) } } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, v: Self::V, y: *mut f32, n: usize) {
+        for (i, v) in v.into_iter().enumerate().take(n) {
+            // SAFETY: only the first `n` elements are written.
+            unsafe { *y.add(i) = v };
+        }
     }
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
@@ -83,4 +103,6 @@ impl Simd for Scalar {
     fn pow2(self, v: Self::V) -> Self::V {
         lanes(|i| f32::from_bits((v[i].to_bits() << 23).wrapping_add(1f32.to_bits())))
     }
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
 }

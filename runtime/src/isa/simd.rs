@@ -1,18 +1,26 @@
-//! The eight-lane vector that every kernel is written in.
+//! The vector that every kernel is written in: its width is the instruction set's.
 
 use super::Job;
 
-/// Lanes of a vector, on every instruction set.
-pub(crate) const LANES: usize = 8;
+/// The most lanes of any instruction set: the unit in which weights are packed and channels are shared among threads.
+pub(crate) const MOST_LANES: usize = 16;
 
 /// A token of an instruction set with its vector operations. All methods are `#[inline(always)]` and take the token by value, so
 /// that holding one is the proof that the instructions exist.
 pub(crate) trait Simd: Copy {
-    /// The most pixel rows of a register tile of two vectors: `2 * ROWS` sums, two weights and one broadcast must fit the
+    /// Lanes of a vector: 8 or 16.
+    const LANES: usize;
+    /// Output channels of a wide register tile, which is two vectors wide.
+    const WIDE: usize = 2 * Self::LANES;
+    /// The most pixels of a register tile that is two vectors wide: `2 * ROWS` sums, two weights and one broadcast must fit the
     /// register file.
     const ROWS: usize;
+    /// The most pixels of a register tile that is one vector wide.
+    const NARROW_ROWS: usize;
+    /// Output rows and columns of a depthwise 3x3 tile, whose sums, one row of inputs and one weight must fit the register file.
+    const DEPTHWISE: (usize, usize);
 
-    /// Eight f32.
+    /// `LANES` f32.
     type V: Copy;
 
     /// Runs `job` as a function of its own, once a program and instruction set however often it is called.
@@ -20,10 +28,26 @@ pub(crate) trait Simd: Copy {
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;
-    /// Reads eight elements, at any alignment.
-    fn load(self, x: &[f32; LANES]) -> Self::V;
-    /// Writes eight elements, at any alignment.
-    fn store(self, v: Self::V, y: &mut [f32; LANES]);
+    /// Reads a vector, at any alignment of f32.
+    ///
+    /// # Safety
+    /// `LANES` floats can be read at `x`.
+    unsafe fn load(self, x: *const f32) -> Self::V;
+    /// Writes a vector, at any alignment of f32.
+    ///
+    /// # Safety
+    /// `LANES` floats can be written at `y`.
+    unsafe fn store(self, v: Self::V, y: *mut f32);
+    /// Reads `n <= LANES` elements; the lanes beyond them are zero.
+    ///
+    /// # Safety
+    /// `n` floats can be read at `x`.
+    unsafe fn load_part(self, x: *const f32, n: usize) -> Self::V;
+    /// Writes the first `n <= LANES` lanes.
+    ///
+    /// # Safety
+    /// `n` floats can be written at `y`.
+    unsafe fn store_part(self, v: Self::V, y: *mut f32, n: usize);
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`
@@ -42,48 +66,8 @@ pub(crate) trait Simd: Copy {
     fn or_nan(self, a: Self::V, b: Self::V) -> Self::V;
     /// `2^n` for lanes that hold `n + 1.5 * 2^23` with an integer `n` of -126..=127 (the low bits of such a float are `n`).
     fn pow2(self, v: Self::V) -> Self::V;
-
-    /// Reads up to eight elements; the lanes beyond them are zero.
-    #[inline(always)]
-    fn load_part(self, x: &[f32]) -> Self::V {
-        let mut lanes = [0.0; LANES];
-        for (lane, x) in lanes.iter_mut().zip(x) {
-            *lane = *x;
-        }
-        self.load(&lanes)
-    }
-
-    /// Writes the first `y.len()` lanes, at most eight.
-    #[inline(always)]
-    fn store_part(self, v: Self::V, y: &mut [f32]) {
-        let mut lanes = [0.0; LANES];
-        self.store(v, &mut lanes);
-        for (y, lane) in y.iter_mut().zip(lanes) {
-            *y = lane;
-        }
-    }
-
-    /// Reads `x[at..at + 8]` without a check.
-    ///
-    /// # Safety
-    /// `at + 8 <= x.len()`
-    #[inline(always)]
-    unsafe fn load_at(self, x: &[f32], at: usize) -> Self::V {
-        debug_assert!(at + LANES <= x.len(), "load at {at} of {}", x.len());
-        // SAFETY: the caller keeps `at + 8 <= x.len()`; an array of f32 has the alignment of f32.
-        self.load(unsafe { &*x.as_ptr().add(at).cast::<[f32; LANES]>() })
-    }
-
-    /// Writes `y[at..at + 8]` without a check.
-    ///
-    /// # Safety
-    /// `at + 8 <= y.len()`
-    #[inline(always)]
-    unsafe fn store_at(self, v: Self::V, y: &mut [f32], at: usize) {
-        debug_assert!(at + LANES <= y.len(), "store at {at} of {}", y.len());
-        // SAFETY: the caller keeps `at + 8 <= y.len()`; an array of f32 has the alignment of f32.
-        self.store(v, unsafe { &mut *y.as_mut_ptr().add(at).cast::<[f32; LANES]>() });
-    }
+    /// Asks for the cache line at `x`, which need not be readable.
+    fn prefetch(self, x: *const f32);
 }
 
 #[cfg(test)]
@@ -96,17 +80,20 @@ mod tests {
 
     impl Job for Check {
         fn run<S: Simd>(self, s: S) {
-            let a = [1.5, -2.0, 0.0, -0.0, f32::NAN, 3.0, f32::INFINITY, 1e-40];
-            let b = [0.5, 4.0, -0.0, 0.0, 1.0, f32::NAN, 2.0, 3.0];
-            let c = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+            let repeat = |v: [f32; 8]| -> [f32; MOST_LANES] { core::array::from_fn(|i| v[i % 8]) };
+            let a = repeat([1.5, -2.0, 0.0, -0.0, f32::NAN, 3.0, f32::INFINITY, 1e-40]);
+            let b = repeat([0.5, 4.0, -0.0, 0.0, 1.0, f32::NAN, 2.0, 3.0]);
+            let c: [f32; MOST_LANES] = core::array::from_fn(|i| i as f32 + 1.0);
             let lanes = |v: S::V| {
-                let mut y = [0.0; LANES];
-                s.store(v, &mut y);
+                let mut y = [0.0; MOST_LANES];
+                // SAFETY: no instruction set has more lanes than the array has elements.
+                unsafe { s.store(v, y.as_mut_ptr()) };
                 y
             };
-            let (va, vb, vc) = (s.load(&a), s.load(&b), s.load(&c));
-            let same = |got: [f32; LANES], want: &dyn Fn(usize) -> f32, what: &str| {
-                for (i, g) in got.into_iter().enumerate() {
+            // SAFETY: no instruction set has more lanes than the arrays have elements.
+            let (va, vb, vc) = unsafe { (s.load(a.as_ptr()), s.load(b.as_ptr()), s.load(c.as_ptr())) };
+            let same = |got: [f32; MOST_LANES], want: &dyn Fn(usize) -> f32, what: &str| {
+                for (i, g) in got.into_iter().enumerate().take(S::LANES) {
                     let w = want(i);
                     assert!(g.to_bits() == w.to_bits() || g.is_nan() && w.is_nan(), "{what} lane {i}: {g} not {w}");
                 }
@@ -119,7 +106,7 @@ mod tests {
             same(lanes(s.max(va, vb)), &|i| if a[i] > b[i] { a[i] } else { b[i] }, "max");
             same(lanes(s.min(va, vb)), &|i| if a[i] < b[i] { a[i] } else { b[i] }, "min");
             same(lanes(s.or_nan(vc, vb)), &|i| if b[i].is_nan() { b[i] } else { c[i] }, "or_nan");
-            for i in 0..LANES {
+            for i in 0..S::LANES {
                 let got = lanes(s.mul_add(va, vb, vc))[i];
                 let (once, twice) = (a[i].mul_add(b[i], c[i]), a[i] * b[i] + c[i]);
                 assert!(got == once || got == twice || got.is_nan() && once.is_nan(), "mul_add lane {i}: {got}");
@@ -127,10 +114,13 @@ mod tests {
             for n in -126..=127 {
                 same(lanes(s.pow2(s.splat(n as f32 + 12_582_912.0))), &|_| f64::from(n).exp2() as f32, "pow2");
             }
-            for n in 0..=LANES {
-                same(lanes(s.load_part(&c[..n])), &|i| if i < n { c[i] } else { 0.0 }, "load_part");
-                let mut y = [9.0; LANES];
-                s.store_part(vc, &mut y[..n]);
+            for n in 0..=S::LANES {
+                // SAFETY: `n` elements of the array.
+                let part = unsafe { s.load_part(c.as_ptr(), n) };
+                same(lanes(part), &|i| if i < n { c[i] } else { 0.0 }, "load_part");
+                let mut y = [9.0; MOST_LANES];
+                // SAFETY: as above.
+                unsafe { s.store_part(vc, y.as_mut_ptr(), n) };
                 same(y, &|i| if i < n { c[i] } else { 9.0 }, "store_part");
             }
         }

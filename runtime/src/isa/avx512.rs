@@ -1,0 +1,125 @@
+//! AVX-512: one 512-bit register a vector, thirty-two registers, masks for parts.
+
+use core::arch::x86_64::{
+    __m512, __mmask16, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512,
+    _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
+};
+
+use super::Job;
+use super::simd::Simd;
+
+const LANES: usize = 16;
+
+/// Only [`run`] makes one, and its caller has the proof.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+/// Runs `job` compiled for AVX-512.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+pub(super) fn run<J: Job>(job: J) {
+    job.run(Avx512(()));
+}
+
+/// The first `n` lanes.
+#[inline(always)]
+fn mask(n: usize) -> __mmask16 {
+    ((1u32 << n) - 1) as __mmask16
+}
+
+impl Simd for Avx512 {
+    const LANES: usize = LANES;
+    /// Twenty-eight sums, two weights, one broadcast: thirty-one of thirty-two registers. MobileNets' widths are multiples of 14.
+    const ROWS: usize = 14;
+    const NARROW_ROWS: usize = 14;
+    /// Fourteen sums, nine inputs (fifteen at stride 2), one weight.
+    const DEPTHWISE: (usize, usize) = (2, 7);
+
+    type V = __m512;
+
+    #[inline(always)]
+    fn outline<J: Job>(self, job: J) {
+        // SAFETY: an `Avx512` exists only inside `run`, on a CPU with AVX-512.
+        unsafe { run(job) }
+    }
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        // SAFETY: an `Avx512` exists only inside `run`, on a CPU with AVX-512F.
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, x: *const f32) -> Self::V {
+        // SAFETY: AVX-512F as above; the caller has sixteen floats there, and the load takes any alignment.
+        unsafe { _mm512_loadu_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, v: Self::V, y: *mut f32) {
+        // SAFETY: AVX-512F as above; the caller has room for sixteen floats there, and the store takes any alignment.
+        unsafe { _mm512_storeu_ps(y, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_part(self, x: *const f32, n: usize) -> Self::V {
+        // SAFETY: AVX-512F as above; masked lanes are not read, and the caller has the others.
+        unsafe { _mm512_maskz_loadu_ps(mask(n), x) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, v: Self::V, y: *mut f32, n: usize) {
+        // SAFETY: AVX-512F as above; masked lanes are not written, and the caller has room for the others.
+        unsafe { _mm512_mask_storeu_ps(y, mask(n), v) }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: AVX-512F as above.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: AVX-512F as above.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: AVX-512F as above.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: AVX-512F as above.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: AVX-512F as above.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: AVX-512F as above.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: AVX-512F as above.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn or_nan(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: AVX-512F as above.
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(b, b), a, b) }
+    }
+    #[inline(always)]
+    fn pow2(self, v: Self::V) -> Self::V {
+        // SAFETY: AVX-512F as above.
+        unsafe {
+            let n = _mm512_slli_epi32::<23>(_mm512_castps_si512(v));
+            _mm512_castsi512_ps(_mm512_add_epi32(n, _mm512_set1_epi32(0x3f80_0000)))
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, x: *const f32) {
+        // SAFETY: SSE is part of x86-64, and a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
+    }
+}
