@@ -11,19 +11,19 @@
 //!   is read.
 //! * NaN propagates: through sums, clamps, maxima and means.
 //!
-//! Every kernel has two entries through one body: parameters at run time here, parameters as constants in [`fixed`], for code
-//! whose shapes are known when it is compiled.
+//! Every kernel has two entries through one body: a safe one for whole tensors here, which checks every length, and a band with
+//! pointers for [`crate::program`], which has checked the whole program: rows may stand in a ring, pixels apart by a pitch, and
+//! a band may be of some output channels only.
 //!
 //! # How to add a kernel
 //! `params.rs` gets its sizes and `reference.rs` its formula; a file here gets the checked entry and an `#[inline(always)]`
-//! body generic over `Simd`; `fixed.rs` an entry if emitted code calls it; `tests/kernels` compares all of them with
-//! `reference` on every instruction set.
+//! `Band` whose body is generic over `Simd`; `program` calls the band; `tests/kernels` compares with `reference` on every
+//! instruction set.
 
 mod activation;
 mod conv;
 mod depthwise;
 mod eltwise;
-pub mod fixed;
 mod layout;
 mod pointwise;
 mod pool;
@@ -51,42 +51,26 @@ pub enum Residual<'a> {
     From(&'a [f32]),
 }
 
-/// Where a body takes its parameters from: memory ([`Given`]) or the constants of a type (`fixed::Const`).
-trait Source<T: 'static>: Copy {
-    /// The parameters, where they are constants: what a body cannot need for them is not even compiled.
-    const FIXED: Option<T>;
-    /// Whether a pointwise convolution may be given a scale.
-    const SCALED: bool;
-    fn params(self) -> T;
-    /// The output rows to compute.
-    fn rows(self) -> Range<usize>;
+/// Rows of pixels that a band reads: a whole tensor, or a ring of its rows.
+///
+/// Row `r` starts `r % rows` rows behind `first`, a row is `width` pixels, a pixel `pitch` floats of which the channels come first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows {
+    /// The first float.
+    pub first: *const f32,
+    /// Rows that there are: the height of a tensor, or the size of the ring.
+    pub rows: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// Floats from a pixel to the next.
+    pub pitch: usize,
 }
 
-/// Parameters known at run time.
-#[derive(Clone, Copy)]
-struct Given<'a, T> {
-    params: &'a T,
-    first: usize,
-    end: usize,
-}
-
-impl<'a, T> Given<'a, T> {
-    fn new(params: &'a T, rows: Range<usize>) -> Self {
-        Self { params, first: rows.start, end: rows.end }
-    }
-}
-
-impl<T: Copy + 'static> Source<T> for Given<'_, T> {
-    const FIXED: Option<T> = None;
-    const SCALED: bool = true;
-
+impl Rows {
+    /// Float at which row `r` starts, counted from `first`.
     #[inline(always)]
-    fn params(self) -> T {
-        *self.params
-    }
-    #[inline(always)]
-    fn rows(self) -> Range<usize> {
-        self.first..self.end
+    fn row(self, r: usize) -> usize {
+        (r % self.rows) * self.width * self.pitch
     }
 }
 

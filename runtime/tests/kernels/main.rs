@@ -4,7 +4,6 @@
 mod case;
 mod conv;
 mod depthwise;
-mod fixed;
 mod misuse;
 mod nan;
 mod pointwise;
