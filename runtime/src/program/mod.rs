@@ -1,0 +1,227 @@
+//! A network as data: stages of steps, with every size, place and weight decided; and the one loop that runs it.
+//!
+//! A back end makes a [`Program`] from a plan: constants in emitted Rust, a table in memory for the interpreter, records in an
+//! object file. [`Checked`] is a program whose every access was checked once, in a `const` where the program is one; only
+//! such a program runs, and it needs no further check.
+//!
+//! A stage is a chain of steps streamed over strips of output rows. Between two steps stands a ring of rows in place of the whole
+//! tensor: a step computes the rows that the rest of the strip needs and that it has not computed yet, so that nothing is
+//! computed twice within a band.
+//!
+//! ```text
+//! for strip in rows of the last step:
+//!     needed[last] = end of strip;  needed[i - 1] = rows that the windows of step i reach for needed[i]
+//!     for each step: compute rows done[i]..needed[i], in pieces where a ring ends
+//! ```
+//!
+//! Threads run the same program side by side ([`crate::team::Team`]): each takes a band of rows or of channels of every stage and
+//! waits for the others where the next stage reads what they wrote. An output element is computed in one order whatever the
+//! band, so the result does not depend on the number of threads, to the bit. Bands of rows of a streamed stage compute the rows
+//! between them twice: each thread has rings of its own.
+//!
+//! `check` looks over a program, `run` runs it; a new kernel is a variant of [`Op`] and an arm in both.
+
+mod check;
+mod run;
+
+pub use check::{Checked, ProgramError};
+
+use crate::params::{self, Activation};
+
+/// A compiled network. All sizes are in floats.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Program<'a> {
+    /// In order of execution.
+    pub stages: &'a [Stage<'a>],
+    /// Elements of the input.
+    pub input: usize,
+    /// Elements of the output.
+    pub output: usize,
+    /// Floats of the arena.
+    pub arena: usize,
+    /// Floats of the weight blob.
+    pub weights: usize,
+    /// The most threads: rings are placed for that many.
+    pub threads: usize,
+}
+
+/// A chain of steps streamed over rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stage<'a> {
+    /// Step `i + 1` reads what step `i` writes; all but the last write rings where there are several.
+    pub steps: &'a [Step<'a>],
+    /// Output rows of the last step computed at a time; at least 1.
+    pub strip: usize,
+    /// How threads share it.
+    pub split: Split,
+}
+
+/// How threads share a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// The first thread does it alone.
+    Alone,
+    /// A band of output rows of the last step each.
+    Rows,
+    /// A band of output channels each, in units of [`crate::pack::PANEL`]; one step only.
+    Channels,
+}
+
+/// One kernel call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step<'a> {
+    /// What is computed.
+    pub op: Op<'a>,
+    /// What it reads first.
+    pub x: View,
+    /// What it writes; the same view as `x` where it is done in place.
+    pub y: View,
+}
+
+/// A tensor, or a ring of its rows, in memory: NHWC, batch 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct View {
+    /// Where it starts.
+    pub place: Place,
+    /// Rows that there are: the tensor's height, or the size of a ring.
+    pub rows: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// Channels of a pixel.
+    pub channels: usize,
+    /// Floats from a pixel to the next, at least `channels`.
+    pub pitch: usize,
+}
+
+/// Where a view starts. All positions are in floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The caller's input; read only.
+    Input,
+    /// The caller's output.
+    Output,
+    /// The arena from this position on, one tensor for all threads.
+    Arena(usize),
+    /// A ring in the arena for each thread: that of thread `t` starts at `first + t * apart`.
+    Ring {
+        /// Position of the first thread's.
+        first: usize,
+        /// From a thread's to the next one's.
+        apart: usize,
+    },
+}
+
+/// What is added to an output before the activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Added {
+    /// Nothing.
+    Nothing,
+    /// What the output's place holds.
+    InPlace,
+    /// A tensor of the output's shape.
+    From(View),
+}
+
+/// A kernel with its parameters and operands besides input and output. `weight`, `bias`, `value` … are positions in the weight
+/// blob, in floats.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Op<'a> {
+    /// Dense convolution.
+    Conv {
+        /// Sizes.
+        params: params::Conv,
+        /// [`crate::pack::panels`]
+        weight: usize,
+        /// Padded to whole panels.
+        bias: usize,
+        /// Content of the padding, `in_c` floats; zero where absent.
+        pad_value: Option<usize>,
+        /// Residual.
+        added: Added,
+    },
+    /// Depthwise convolution.
+    Depthwise {
+        /// Sizes.
+        params: params::Depthwise,
+        /// [`crate::pack::depthwise`]
+        weight: usize,
+        /// Padded to whole panels.
+        bias: usize,
+        /// Content of the padding, `in_c` floats; zero where absent.
+        pad_value: Option<usize>,
+    },
+    /// 1x1 convolution or dense layer.
+    Pointwise {
+        /// Sizes.
+        params: params::Pointwise,
+        /// [`crate::pack::panels`]
+        weight: usize,
+        /// Padded to whole panels.
+        bias: usize,
+        /// `in_c` factors for the input channels.
+        scale: Option<View>,
+        /// Residual.
+        added: Added,
+    },
+    /// Windows of max or mean.
+    Pool(params::Pool),
+    /// Mean over all pixels.
+    GlobalPool,
+    /// `act(x + other)`
+    Add {
+        /// The second addend.
+        other: View,
+        /// Applied to the sum.
+        act: Activation,
+    },
+    /// `act(x * scale[c])`
+    Scale {
+        /// One pixel of factors.
+        scale: View,
+        /// Applied to the product.
+        act: Activation,
+    },
+    /// An activation alone.
+    Act(Activation),
+    /// Softmax over all elements of one pixel.
+    Softmax,
+    /// `y[c] = x[order[c]] * scale[c] + shift[c]`
+    Normalize {
+        /// Input channel of each output channel.
+        order: &'a [usize],
+        /// One factor a channel.
+        scale: usize,
+        /// One addend a channel.
+        shift: usize,
+    },
+    /// Rows and columns around the input.
+    Pad {
+        /// Rows above.
+        top: usize,
+        /// Columns left.
+        left: usize,
+        /// One float a channel; zero where absent.
+        value: Option<usize>,
+    },
+    /// The input as it is.
+    Copy,
+    /// This many floats of the weight blob at this position; reads no input.
+    Constant {
+        /// Position.
+        value: usize,
+    },
+}
+
+impl View {
+    /// A whole tensor without gaps.
+    #[must_use]
+    pub const fn whole(place: Place, rows: usize, width: usize, channels: usize) -> Self {
+        Self { place, rows, width, channels, pitch: channels }
+    }
+
+    /// Floats from the first to the last, both included.
+    #[must_use]
+    pub const fn span(&self) -> usize {
+        self.rows * self.width * self.pitch
+    }
+}
