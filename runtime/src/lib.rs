@@ -13,7 +13,9 @@
 //!
 //! Invariant: `unsafe` stands in `isa` (instructions), `kernel::depthwise` (loads whose bounds its entry has checked),
 //! `weights` (bytes seen as floats) and `arena` (zeroed allocation), nowhere else.
-#![cfg_attr(not(feature = "std"), no_std)]
+#![no_std]
+#[cfg(feature = "std")]
+extern crate std;
 
 pub mod arena;
 pub mod isa;
@@ -23,5 +25,8 @@ pub mod pack;
 pub mod packed;
 pub mod params;
 pub mod preprocess;
+pub mod program;
 pub mod reference;
+#[cfg(feature = "std")]
+pub mod team;
 pub mod weights;

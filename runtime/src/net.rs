@@ -17,7 +17,7 @@ pub trait Net {
     fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError>;
 }
 
-/// A slice handed to [`Net::run`] has the wrong length (in elements).
+/// A slice handed to [`Net::run`] has the wrong length (in elements), or there is no net.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunError {
     /// The input.
@@ -41,6 +41,15 @@ pub enum RunError {
         /// Elements given.
         actual: usize,
     },
+    /// The weights, where the caller gives them.
+    Weights {
+        /// Elements of the blob.
+        expected: usize,
+        /// Elements given.
+        actual: usize,
+    },
+    /// A batch was given no net to run on.
+    Nets,
 }
 
 impl RunError {
@@ -65,6 +74,8 @@ impl fmt::Display for RunError {
         match self {
             Self::Input { expected, actual } => write!(f, "the input has {actual} elements, the net takes {expected}"),
             Self::Output { expected, actual } => write!(f, "the output has {actual} elements, the net gives {expected}"),
+            Self::Weights { expected, actual } => write!(f, "the weights have {actual} elements, the net needs {expected}"),
+            Self::Nets => f.write_str("there is no net to run the batch on"),
             Self::Arena { expected, actual } => write!(f, "the arena has {actual} elements, the net needs {expected}"),
         }
     }

@@ -9,7 +9,7 @@
 /// Output channels of a panel.
 pub const PANEL: usize = 16;
 /// Channels of a vector.
-pub const LANES: usize = crate::isa::simd::LANES;
+pub const LANES: usize = 8;
 
 /// Elements of a `[k][n]` matrix in panels.
 #[must_use]

@@ -1,7 +1,7 @@
 //! Activations on vectors, and the exponential that two of them and softmax need.
 
+use crate::isa::simd::MOST_LANES;
 use crate::isa::{Job, Simd};
-use crate::pack::LANES;
 use crate::params::Activation;
 
 /// An activation as a type, so that a loop over vectors has no branch in it.
@@ -97,27 +97,26 @@ pub(super) fn activate<S: Simd, const ROWS: usize, const COLUMNS: usize>(
         Activation::HSigmoid => each::<S, HSigmoid, ROWS, COLUMNS>(s, tile),
         Activation::Sigmoid => {
             // Long and rare: one copy of its code for all tiles, which goes through memory.
-            let mut lanes = [[[0.0; LANES]; COLUMNS]; ROWS];
-            for (v, lanes) in tile.iter().flatten().zip(lanes.as_flattened_mut()) {
-                s.store(*v, lanes);
-            }
-            s.outline(InMemory(lanes.as_flattened_mut()));
-            for (v, lanes) in tile.iter_mut().flatten().zip(lanes.as_flattened()) {
-                *v = s.load(lanes);
+            for v in tile.iter_mut().flatten() {
+                let mut lanes = [0.0; MOST_LANES];
+                // SAFETY: no instruction set has more lanes than the array has elements.
+                unsafe { s.store(*v, lanes.as_mut_ptr()) };
+                s.outline(InMemory(&mut lanes));
+                // SAFETY: as above.
+                *v = unsafe { s.load(lanes.as_ptr()) };
             }
         }
     }
 }
 
-/// The sigmoid of vectors in memory.
-struct InMemory<'a>(&'a mut [[f32; LANES]]);
+/// The sigmoid of a vector in memory.
+struct InMemory<'a>(&'a mut [f32; MOST_LANES]);
 
 impl Job for InMemory<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for lanes in self.0 {
-            s.store(Sigmoid::apply(s, s.load(lanes)), lanes);
-        }
+        // SAFETY: no instruction set has more lanes than the array has elements.
+        unsafe { s.store(Sigmoid::apply(s, s.load(self.0.as_ptr())), self.0.as_mut_ptr()) };
     }
 }
 

@@ -1,20 +1,23 @@
 //! Dense convolution by the register tile of [`super::tile`], without an im2col copy.
 //!
 //! In NHWC the taps of a window's row are neighbours in memory: where every window of a tile lies inside the input, a tile is
-//! `kernel_h` runs of `kernel_w * in_c` elements a pixel. Elsewhere it goes tap by tap, and a pixel whose tap lies outside of the
-//! input reads the padding's content instead. Both ways add in the same order.
+//! `kernel_h` runs of `kernel_w * in_c` elements a pixel. Elsewhere small windows are gathered with the padding's content where
+//! they reach outside; large ones go tap by tap, a tap outside reading the padding's content. All ways add in the same order.
+//! Tiles do not cross rows of the output: most of a row's tiles lie inside.
 
 use core::ops::Range;
 
 use super::tile::{self, Blocks, Spot, by_size};
-use super::{Given, Residual, Source, check_len, check_rows, check_windows, input_at, min, size};
+use super::{Residual, Rows, check_len, check_rows, check_windows, input_at, size};
 use crate::isa::{Isa, Job, Simd};
-use crate::pack::{LANES, PANEL, bias_len};
+use crate::pack::{PANEL, bias_len};
 use crate::params::Conv;
 
 /// Input elements that a block of pixels may touch in each row of its window, and its bounds in pixels.
 const BLOCK_FLOATS: usize = 65536;
-const BLOCK_PIXELS: Range<usize> = 64..192;
+const BLOCK_PIXELS: Range<usize> = 70..252;
+/// Elements of a tile's windows that are gathered where they reach into the padding: 28 KiB at fourteen pixels.
+const PATCH: usize = 512;
 
 /// Content of the padding where the caller gives none; wider inputs go through it in pieces.
 static ZEROS: [f32; 256] = [0.0; 256];
@@ -36,23 +39,7 @@ pub fn conv(
     residual: Residual<'_>,
     y: &mut [f32],
 ) {
-    run(isa, Given::new(p, rows), x, w, bias, pad_value, residual, y);
-}
-
-#[expect(clippy::too_many_arguments, reason = "one slice an operand")]
-#[inline(always)]
-pub(super) fn run<P: Source<Conv>>(
-    isa: Isa,
-    source: P,
-    x: &[f32],
-    w: &[f32],
-    bias: &[f32],
-    pad_value: Option<&[f32]>,
-    residual: Residual<'_>,
-    y: &mut [f32],
-) {
-    let p = source.params();
-    check_rows("conv", &source.rows(), p.out_h);
+    check_rows("conv", &rows, p.out_h);
     check_windows("conv rows", p.out_h, p.kernel_h, p.stride_h, p.pad_top);
     check_windows("conv columns", p.out_w, p.kernel_w, p.stride_w, p.pad_left);
     check_len("conv input", x.len(), size([p.in_h, p.in_w, p.in_c]));
@@ -62,159 +49,204 @@ pub(super) fn run<P: Source<Conv>>(
     if let Some(v) = pad_value {
         check_len("conv padding", v.len(), p.in_c);
     }
-    if let Residual::From(r) = residual {
-        check_len("conv residual", r.len(), y.len());
+    let first = rows.start * p.out_w * p.out_c;
+    let to = y[first..].as_mut_ptr();
+    let from = match residual {
+        Residual::None => None,
+        Residual::InPlace => Some(to.cast_const()),
+        Residual::From(r) => {
+            check_len("conv residual", r.len(), y.len());
+            Some(r[first..].as_ptr())
+        }
+    };
+    let band = Band {
+        p,
+        rows,
+        columns: 0..p.out_c,
+        x: Rows { first: x.as_ptr(), rows: p.in_h, width: p.in_w, pitch: p.in_c },
+        w: w.as_ptr(),
+        bias: bias.as_ptr(),
+        pad_value: pad_value.map(<[f32]>::as_ptr),
+        residual: from.map(|r| (r, p.out_c)),
+        y: to,
+        y_pitch: p.out_c,
+    };
+    // SAFETY: every operand was checked to be as long as the parameters say; `y` is borrowed for writing, so nothing else is it.
+    unsafe { band.run(isa) };
+}
+
+/// Some rows and some output channels of a convolution.
+pub(crate) struct Band<'a> {
+    pub p: &'a Conv,
+    /// Output rows.
+    pub rows: Range<usize>,
+    /// Output channels; the start is a multiple of [`PANEL`], the end too or the last channel.
+    pub columns: Range<usize>,
+    pub x: Rows,
+    /// Of the whole layer.
+    pub w: *const f32,
+    /// Of the whole layer.
+    pub bias: *const f32,
+    /// Of all input channels.
+    pub pad_value: Option<*const f32>,
+    /// The first pixel of the first row, and the pitch; may be `y` itself.
+    pub residual: Option<(*const f32, usize)>,
+    /// The first pixel's first output channel of the first row, also where `columns` start later.
+    pub y: *mut f32,
+    pub y_pitch: usize,
+}
+
+impl Band<'_> {
+    /// Computes it.
+    ///
+    /// # Safety
+    /// Pointers are valid for all that rows, channels and pitches reach, `w` and `bias` for the whole packed layer; `y` is neither
+    /// read nor written by anything else meanwhile, and is no other operand but the residual.
+    #[inline]
+    pub(crate) unsafe fn run(self, isa: Isa) {
+        isa.run(Call(self));
     }
-    isa.run(Call { source, o: Operands { x, w, bias, pad_value, residual }, y });
 }
 
-/// Pixels of a block.
-const fn block(p: &Conv) -> usize {
-    let floats = p.in_c.saturating_mul(p.kernel_h);
-    let pixels = BLOCK_FLOATS / if floats == 0 { 1 } else { floats };
-    if pixels < BLOCK_PIXELS.start { BLOCK_PIXELS.start } else { min(pixels, BLOCK_PIXELS.end) }
-}
+struct Call<'a>(Band<'a>);
 
-/// What a band reads.
-#[derive(Clone, Copy)]
-struct Operands<'a> {
-    x: &'a [f32],
-    w: &'a [f32],
-    bias: &'a [f32],
-    pad_value: Option<&'a [f32]>,
-    residual: Residual<'a>,
-}
-
-/// One call: bands are cut into blocks, blocks into panels, and those into runs of equal tiles.
-struct Call<'a, P> {
-    source: P,
-    o: Operands<'a>,
-    y: &'a mut [f32],
-}
-
-impl<P: Source<Conv>> Job for Call<'_, P> {
-    const SCALAR: bool = P::FIXED.is_none();
-
+impl Job for Call<'_> {
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        let (p, rows) = (self.source.params(), self.source.rows());
-        let blocks = Blocks::new(rows.start * p.out_w, (rows.end - rows.start) * p.out_w, block(&p));
-        for b in 0..blocks.count {
-            let (first, end) = blocks.get(b);
-            for column in (0..p.out_c).step_by(PANEL) {
-                if const { has_width(P::FIXED, 2) } && p.out_c - column > LANES {
-                    self.panel::<S, 2>(s, first, end, column);
-                } else if const { has_width(P::FIXED, 1) } {
-                    self.panel::<S, 1>(s, first, end, column);
+    fn run<S: Simd>(self, s: S) {
+        let b = &self.0;
+        // Rows are joined to blocks: panels are read from the cache for all rows of a block but the first.
+        let floats = b.p.in_c.saturating_mul(b.p.kernel_h).max(1);
+        let pixels = (BLOCK_FLOATS / floats).clamp(BLOCK_PIXELS.start, BLOCK_PIXELS.end);
+        let blocks = Blocks::new(b.rows.end - b.rows.start, (pixels / b.p.out_w.max(1)).max(1));
+        for i in 0..blocks.count {
+            let (first, end) = blocks.get(i);
+            let mut column = b.columns.start;
+            while column < b.columns.end {
+                if b.columns.end - column > S::LANES {
+                    for oy in b.rows.start + first..b.rows.start + end {
+                        by_size!(0, b.p.out_w, S::ROWS, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 2> { b, oy, ox, tiles, column }));
+                    }
+                    column += S::WIDE;
+                } else {
+                    for oy in b.rows.start + first..b.rows.start + end {
+                        by_size!(0, b.p.out_w, S::NARROW_ROWS, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 1> {
+                            b,
+                            oy,
+                            ox,
+                            tiles,
+                            column
+                        }));
+                    }
+                    column += S::LANES;
                 }
             }
         }
     }
 }
 
-impl<P: Source<Conv>> Call<'_, P> {
-    /// One panel of output channels for a block of pixels.
-    #[inline(always)]
-    fn panel<S: Simd, const VECTORS: usize>(&mut self, s: S, first: usize, end: usize, column: usize) {
-        by_size!(first, end, S::ROWS, tile_sizes(P::FIXED, S::ROWS), |ROWS, pixel, tiles| s.outline(Tiles::<P, ROWS, VECTORS> {
-            source: self.source,
-            o: self.o,
-            y: self.y,
-            pixel,
-            tiles,
-            column
-        }));
-    }
-}
-
-/// Whether a panel of `vectors` vectors can occur.
-const fn has_width(p: Option<Conv>, vectors: usize) -> bool {
-    match p {
-        Some(p) => tile::has_width(p.out_c, vectors),
-        None => true,
-    }
-}
-
-/// The tile heights that can occur, as a set of bits.
-const fn tile_sizes(p: Option<Conv>, max: usize) -> u32 {
-    match p {
-        Some(p) => Blocks::new(0, p.out_h * p.out_w, block(&p)).sizes(max),
-        None => u32::MAX,
-    }
-}
-
-/// `tiles` tiles of one panel from `pixel` on.
-struct Tiles<'a, P, const ROWS: usize, const VECTORS: usize> {
-    source: P,
-    o: Operands<'a>,
-    y: &'a mut [f32],
-    pixel: usize,
+/// `tiles` tiles of output row `oy` from column `ox` on.
+struct Tiles<'a, const ROWS: usize, const VECTORS: usize> {
+    b: &'a Band<'a>,
+    oy: usize,
+    ox: usize,
     tiles: usize,
     column: usize,
 }
 
-impl<P: Source<Conv>, const ROWS: usize, const VECTORS: usize> Job for Tiles<'_, P, ROWS, VECTORS> {
+impl<const ROWS: usize, const VECTORS: usize> Job for Tiles<'_, ROWS, VECTORS> {
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
+    fn run<S: Simd>(self, s: S) {
         for i in 0..self.tiles {
-            self.tile(s, self.pixel + i * ROWS);
+            // SAFETY: the tile's pixels lie in row `oy` of the band, its channels are of the band.
+            unsafe { self.tile(s, self.ox + i * ROWS) };
         }
     }
 }
 
-impl<P: Source<Conv>, const ROWS: usize, const VECTORS: usize> Tiles<'_, P, ROWS, VECTORS> {
+impl<const ROWS: usize, const VECTORS: usize> Tiles<'_, ROWS, VECTORS> {
+    /// # Safety
+    /// `ox + ROWS` is at most the output's width.
     #[inline(always)]
-    fn tile<S: Simd>(&mut self, s: S, pixel: usize) {
-        let p = self.source.params();
-        let k = p.kernel_h * p.kernel_w * p.in_c;
-        let (panel, _) = self.o.w[self.column * k..][..k * PANEL].as_chunks::<PANEL>();
-        let mut origins = [(0, 0); ROWS];
-        let (mut oy, mut ox) = (pixel / p.out_w, pixel % p.out_w);
-        let mut inside = true;
-        for origin in &mut origins {
-            *origin = (oy, ox);
-            inside &= covers(oy, p.stride_h, p.kernel_h, p.pad_top, p.in_h);
-            inside &= covers(ox, p.stride_w, p.kernel_w, p.pad_left, p.in_w);
-            ox += 1;
-            if ox == p.out_w {
-                (oy, ox) = (oy + 1, 0);
-            }
-        }
-        let mut acc = tile::start::<S, ROWS, VECTORS>(s, &self.o.bias[self.column..]);
-        // A tile is a sequence of segments, in each of which every pixel reads neighbouring elements: a row of taps where all
-        // windows lie inside, otherwise a tap (in pieces no longer than the zeros).
-        let pieces = p.in_c.div_ceil(ZEROS.len());
-        let segments = if inside { p.kernel_h } else { p.kernel_h * p.kernel_w * pieces };
-        let mut a: [&[f32]; ROWS] = [&[]; ROWS];
-        let mut panel = panel;
-        for segment in 0..segments {
-            let len = if inside {
-                for (a, (oy, ox)) in a.iter_mut().zip(origins) {
-                    let (iy, ix) = (oy * p.stride_h + segment - p.pad_top, ox * p.stride_w - p.pad_left);
-                    *a = &self.o.x[(iy * p.in_w + ix) * p.in_c..];
+    unsafe fn tile<S: Simd>(&self, s: S, ox: usize) {
+        let (b, oy, column) = (self.b, self.oy, self.column);
+        let p = b.p;
+        let (taps, n) = (p.kernel_h * p.kernel_w, p.out_c);
+        let k = taps * p.in_c;
+        let valid = (b.columns.end - column).min(VECTORS * S::LANES);
+        let inside = covers(oy, p.stride_h, p.kernel_h, p.pad_top, p.in_h)
+            && covers(ox, p.stride_w, p.kernel_w, p.pad_left, p.in_w)
+            && covers(ox + ROWS - 1, p.stride_w, p.kernel_w, p.pad_left, p.in_w);
+        // SAFETY: `column` is a channel of the layer on a vector's boundary; inside, all taps are elements of the input; elsewhere
+        // only taps found to be inside are read from it; what is added up is `k` steps of the panels in all ways.
+        unsafe {
+            let mut w = tile::panels::<S, VECTORS>(b.w, k, n, column);
+            let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, n, column);
+            if inside && b.x.pitch == p.in_c {
+                let len = p.kernel_w * p.in_c;
+                for ky in 0..p.kernel_h {
+                    let x = b.x.first.add(b.x.row(oy * p.stride_h + ky - p.pad_top) + (ox * p.stride_w - p.pad_left) * p.in_c);
+                    let a = core::array::from_fn(|r| x.add(r * p.stride_w * p.in_c));
+                    tile::accumulate::<S, ROWS, VECTORS, false>(s, &mut acc, a, w, len, core::ptr::null());
+                    w = w.map(|w| w.wrapping_add(len * PANEL));
                 }
-                p.kernel_w * p.in_c
+            } else if k * ROWS <= PATCH {
+                let mut patch = [0.0; PATCH];
+                gather::<ROWS>(b, oy, ox, &mut patch[..k * ROWS]);
+                let a = core::array::from_fn(|r| patch.as_ptr().add(r * k));
+                tile::accumulate::<S, ROWS, VECTORS, false>(s, &mut acc, a, w, k, core::ptr::null());
             } else {
-                let (tap, first) = (segment / pieces, segment % pieces * ZEROS.len());
-                let (ky, kx) = (tap / p.kernel_w, tap % p.kernel_w);
-                for (a, (oy, ox)) in a.iter_mut().zip(origins) {
+                for tap in 0..taps {
+                    let (ky, kx) = (tap / p.kernel_w, tap % p.kernel_w);
                     let iy = input_at(oy, p.stride_h, ky, p.pad_top, p.in_h);
-                    let ix = input_at(ox, p.stride_w, kx, p.pad_left, p.in_w);
-                    *a = match (iy, ix, self.o.pad_value) {
-                        (Some(iy), Some(ix), _) => &self.o.x[(iy * p.in_w + ix) * p.in_c + first..],
-                        (_, _, Some(v)) => &v[first..],
-                        (_, _, None) => &ZEROS,
-                    };
+                    let mut first = 0;
+                    while first < p.in_c {
+                        let a = core::array::from_fn(|r| {
+                            match (iy, input_at(ox + r, p.stride_w, kx, p.pad_left, p.in_w), b.pad_value) {
+                                (Some(iy), Some(ix), _) => b.x.first.add(b.x.row(iy) + ix * b.x.pitch + first),
+                                (_, _, Some(v)) => v.add(first),
+                                (_, _, None) => ZEROS.as_ptr(),
+                            }
+                        });
+                        let len = (p.in_c - first).min(ZEROS.len());
+                        tile::accumulate::<S, ROWS, VECTORS, false>(s, &mut acc, a, w, len, core::ptr::null());
+                        w = w.map(|w| w.wrapping_add(len * PANEL));
+                        first += len;
+                    }
                 }
-                (p.in_c - first).min(ZEROS.len())
-            };
-            tile::accumulate::<S, ROWS, VECTORS, false>(s, &mut acc, a, &panel[..len], &[]);
-            panel = &panel[len..];
+            }
+            let pixel = (oy - b.rows.start) * p.out_w + ox;
+            let residual = b.residual.map(|(at, pitch)| Spot { at: at.add(pixel * pitch + column), pitch, valid });
+            tile::finish(s, &mut acc, p.act, residual);
+            tile::store(s, &acc, Spot { at: b.y.add(pixel * b.y_pitch + column), pitch: b.y_pitch, valid });
         }
-        let spot =
-            Spot { at: pixel * p.out_c + self.column, stride: p.out_c, valid: (p.out_c - self.column).min(VECTORS * LANES) };
-        tile::finish(s, &mut acc, spot, p.act, self.o.residual, self.y);
-        tile::store(s, &acc, spot, self.y);
+    }
+}
+
+/// The windows of `ROWS` outputs from `(oy, ox)` on, one behind the other, with the padding's content where they reach outside.
+///
+/// # Safety
+/// `b.x` and `b.pad_value` are valid for the whole input and a pixel.
+#[inline(never)]
+unsafe fn gather<const ROWS: usize>(b: &Band<'_>, oy: usize, ox: usize, patch: &mut [f32]) {
+    let p = b.p;
+    let taps = p.kernel_h * p.kernel_w;
+    for (i, tap) in patch.chunks_exact_mut(p.in_c.max(1)).enumerate() {
+        let (r, ky, kx) = (i / taps, i % taps / p.kernel_w, i % taps % p.kernel_w);
+        let iy = input_at(oy, p.stride_h, ky, p.pad_top, p.in_h);
+        let ix = input_at(ox + r, p.stride_w, kx, p.pad_left, p.in_w);
+        let from = match (iy, ix, b.pad_value) {
+            // SAFETY: `(iy, ix)` is a pixel of the input.
+            (Some(iy), Some(ix), _) => unsafe { b.x.first.add(b.x.row(iy) + ix * b.x.pitch) },
+            (_, _, Some(v)) => v,
+            (_, _, None) => {
+                tap.fill(0.0);
+                continue;
+            }
+        };
+        for (c, v) in tap.iter_mut().enumerate() {
+            // SAFETY: a channel of a pixel, or of the padding.
+            *v = unsafe { *from.add(c) };
+        }
     }
 }
 

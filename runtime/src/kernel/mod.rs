@@ -22,21 +22,21 @@
 
 mod activation;
 mod conv;
-mod depthwise;
-mod eltwise;
+//mod depthwise;
+//mod eltwise;
 mod layout;
 mod pointwise;
-mod pool;
-mod softmax;
+//mod pool;
+//mod softmax;
 mod tile;
 
 pub use conv::conv;
-pub use depthwise::depthwise;
-pub use eltwise::{act, act_in_place, add, add_in_place, scale, scale_in_place};
+//pub use depthwise::depthwise;
+//pub use eltwise::{act, act_in_place, add, add_in_place, scale, scale_in_place};
 pub use layout::{normalize, pad};
 pub use pointwise::pointwise;
-pub use pool::{global_pool, pool};
-pub use softmax::{softmax, softmax_in_place};
+//pub use pool::{global_pool, pool};
+//pub use softmax::{softmax, softmax_in_place};
 
 use core::ops::Range;
 

@@ -1,23 +1,23 @@
 //! Pointwise convolution and dense layer: `[pixels, in_c] x [in_c, out_c]`.
 //!
 //! Pixels are taken in blocks that stay in the second-level cache; inside a block, panel by panel, so that a panel is read
-//! from the first-level cache for all tiles but the first. A single pixel (a dense layer) runs through four panels at once,
+//! from the first-level cache for all tiles but the first. A single pixel (a dense layer) runs through several panels at once,
 //! because one row of sums would wait for its own additions.
 
 use core::ops::Range;
 
 use super::tile::{self, Blocks, Spot, by_size};
-use super::{Given, Residual, Source, check_len, check_rows, min, size};
+use super::{Residual, check_len, check_rows, size};
 use crate::isa::{Isa, Job, Simd};
-use crate::pack::{LANES, PANEL, bias_len};
+use crate::pack::{PANEL, bias_len};
 use crate::params::Pointwise;
 
 /// Input elements of a block of pixels: 256 KiB, half of a common second-level cache.
 const BLOCK_FLOATS: usize = 65536;
 /// Bounds of a block in pixels.
-const BLOCK_PIXELS: Range<usize> = 64..192;
-/// Panels that a single pixel is multiplied with at once.
-const SINGLE: usize = 4;
+const BLOCK_PIXELS: Range<usize> = 70..252;
+/// Vectors that a single pixel is multiplied with at once: two sums in flight for each of four cycles of latency.
+const SINGLE: usize = 8;
 
 /// `y = act(x * scale . w + bias + residual)`, or its mean over all pixels.
 ///
@@ -36,262 +36,219 @@ pub fn pointwise(
     residual: Residual<'_>,
     y: &mut [f32],
 ) {
-    run(isa, Given::new(p, rows), x, w, bias, scale, residual, y);
-}
-
-#[expect(clippy::too_many_arguments, reason = "one slice an operand")]
-#[inline(always)]
-pub(super) fn run<P: Source<Pointwise>>(
-    isa: Isa,
-    source: P,
-    x: &[f32],
-    w: &[f32],
-    bias: &[f32],
-    scale: Option<&[f32]>,
-    residual: Residual<'_>,
-    y: &mut [f32],
-) {
-    let p = source.params();
-    check_rows("pointwise", &source.rows(), p.h);
+    check_rows("pointwise", &rows, p.h);
     check_len("pointwise input", x.len(), size([p.h, p.w, p.in_c]));
     check_len("pointwise weights", w.len(), size([p.out_c.div_ceil(PANEL), p.in_c, PANEL]));
     check_len("pointwise bias", bias.len(), bias_len(p.out_c));
     if let Some(scale) = scale {
         check_len("pointwise scale", scale.len(), p.in_c);
     }
-    if p.pool {
-        assert!(source.rows() == (0..p.h), "pointwise: a fused pool needs all rows, not {:?} of {}", source.rows(), p.h);
+    let first = rows.start * p.w;
+    let (from, to) = if p.pool {
+        assert!(rows == (0..p.h), "pointwise: a fused pool needs all rows, not {rows:?} of {}", p.h);
         assert!(residual == Residual::None, "pointwise: a fused pool takes no residual");
         check_len("pointwise output", y.len(), p.out_c);
+        (None, y.as_mut_ptr())
     } else {
         check_len("pointwise output", y.len(), size([p.h, p.w, p.out_c]));
-        if let Residual::From(r) = residual {
-            check_len("pointwise residual", r.len(), y.len());
+        let to = y[first * p.out_c..].as_mut_ptr();
+        match residual {
+            Residual::None => (None, to),
+            Residual::InPlace => (Some(to.cast_const()), to),
+            Residual::From(r) => {
+                check_len("pointwise residual", r.len(), y.len());
+                (Some(r[first * p.out_c..].as_ptr()), to)
+            }
         }
+    };
+    let band = Band {
+        p,
+        pixels: rows.len() * p.w,
+        columns: 0..p.out_c,
+        x: x[first * p.in_c..].as_ptr(),
+        x_pitch: p.in_c,
+        w: w.as_ptr(),
+        bias: bias.as_ptr(),
+        scale: scale.map(<[f32]>::as_ptr),
+        residual: from.map(|r| (r, p.out_c)),
+        y: to,
+        y_pitch: p.out_c,
+    };
+    // SAFETY: every operand was checked to be as long as the parameters say; `y` is borrowed for writing, so nothing else is it.
+    unsafe { band.run(isa) };
+}
+
+/// Some pixels and some output channels of a pointwise convolution.
+pub(crate) struct Band<'a> {
+    pub p: &'a Pointwise,
+    /// How many, one behind the other.
+    pub pixels: usize,
+    /// Output channels; the start is a multiple of [`PANEL`], the end too or the last channel.
+    pub columns: Range<usize>,
+    /// The first pixel's first channel.
+    pub x: *const f32,
+    pub x_pitch: usize,
+    /// Of the whole layer.
+    pub w: *const f32,
+    /// Of the whole layer.
+    pub bias: *const f32,
+    /// Of all input channels.
+    pub scale: Option<*const f32>,
+    /// The first pixel's first output channel, and the pitch; may be `y` itself.
+    pub residual: Option<(*const f32, usize)>,
+    /// The first pixel's first output channel, also where `columns` start later; with [`Pointwise::pool`] the mean's.
+    pub y: *mut f32,
+    pub y_pitch: usize,
+}
+
+impl Band<'_> {
+    /// Computes it.
+    ///
+    /// # Safety
+    /// Pointers are valid for all that pixels, channels and pitches reach, `w` and `bias` for the whole packed layer; `y` is neither
+    /// read nor written by anything else meanwhile, and is no other operand but the residual.
+    #[inline]
+    pub(crate) unsafe fn run(self, isa: Isa) {
+        isa.run(Call(self));
     }
-    if !P::SCALED {
-        assert!(scale.is_none(), "pointwise: a scale where the shape says that there is none");
-    }
-    isa.run(Call { source, o: Operands { x, w, bias, scale, residual }, y });
 }
 
-/// Pixels of a block.
-const fn block(p: &Pointwise) -> usize {
-    let pixels = BLOCK_FLOATS / if p.in_c == 0 { 1 } else { p.in_c };
-    if pixels < BLOCK_PIXELS.start { BLOCK_PIXELS.start } else { min(pixels, BLOCK_PIXELS.end) }
-}
+struct Call<'a>(Band<'a>);
 
-/// What a band reads.
-#[derive(Clone, Copy)]
-struct Operands<'a> {
-    x: &'a [f32],
-    w: &'a [f32],
-    bias: &'a [f32],
-    scale: Option<&'a [f32]>,
-    residual: Residual<'a>,
-}
-
-impl<'a> Operands<'a> {
-    /// The weights of the panel that starts at output channel `column`.
-    #[inline(always)]
-    fn panel(&self, k: usize, column: usize) -> &'a [[f32; PANEL]] {
-        self.w[column * k..][..k * PANEL].as_chunks().0
-    }
-}
-
-/// One call: bands are cut into blocks, blocks into panels, and those into runs of equal tiles.
-struct Call<'a, P> {
-    source: P,
-    o: Operands<'a>,
-    y: &'a mut [f32],
-}
-
-impl<P: Source<Pointwise>> Job for Call<'_, P> {
-    const SCALAR: bool = P::FIXED.is_none();
-
+impl Job for Call<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        if P::SCALED && self.o.scale.is_some() {
-            self.band::<S, true>(s);
-        } else {
-            self.band::<S, false>(s);
+        let b = &self.0;
+        if b.pixels == 1 && !b.p.pool {
+            return single(s, b);
         }
-    }
-}
-
-impl<P: Source<Pointwise>> Call<'_, P> {
-    #[inline(always)]
-    fn band<S: Simd, const SCALED: bool>(self, s: S) {
-        let (p, rows) = (self.source.params(), self.source.rows());
-        let (first, len) = (rows.start * p.w, (rows.end - rows.start) * p.w);
-        if const { is_single(P::FIXED, true) } && len == 1 && !p.pool {
-            return self.single::<S, SCALED>(s, first);
+        if b.p.pool {
+            for c in b.columns.clone() {
+                // SAFETY: a channel of the mean.
+                unsafe { *b.y.add(c) = 0.0 };
+            }
         }
-        if const { !is_single(P::FIXED, false) } {
-            self.blocks::<S, SCALED>(s, first, len);
-        }
-    }
-
-    #[inline(always)]
-    fn blocks<S: Simd, const SCALED: bool>(mut self, s: S, first: usize, len: usize) {
-        let p = self.source.params();
-        if p.pool {
-            self.y.fill(0.0);
-        }
-        let blocks = Blocks::new(first, len, block(&p));
-        for b in 0..blocks.count {
-            let (first, end) = blocks.get(b);
-            for column in (0..p.out_c).step_by(PANEL) {
-                if const { has_width(P::FIXED, 2) } && p.out_c - column > LANES {
-                    self.panel::<S, 2, SCALED>(s, first, end, column);
-                } else if const { has_width(P::FIXED, 1) } {
-                    self.panel::<S, 1, SCALED>(s, first, end, column);
+        let in_c = b.p.in_c.max(1);
+        let blocks = Blocks::new(b.pixels, (BLOCK_FLOATS / in_c).clamp(BLOCK_PIXELS.start, BLOCK_PIXELS.end));
+        for i in 0..blocks.count {
+            let (first, end) = blocks.get(i);
+            let mut column = b.columns.start;
+            while column < b.columns.end {
+                if b.columns.end - column > S::LANES {
+                    wide::<S>(s, b, first, end, column);
+                    column += S::WIDE;
+                } else {
+                    narrow::<S>(s, b, first, end, column);
+                    column += S::LANES;
                 }
             }
         }
-        if p.pool {
-            self.y.iter_mut().for_each(|y| *y /= len as f32);
-        }
-    }
-
-    /// One panel of output channels for a block of pixels.
-    #[inline(always)]
-    fn panel<S: Simd, const VECTORS: usize, const SCALED: bool>(&mut self, s: S, first: usize, end: usize, column: usize) {
-        by_size!(first, end, S::ROWS, tile_sizes(P::FIXED, S::ROWS), |ROWS, pixel, tiles| s.outline(Tiles::<
-            P,
-            ROWS,
-            VECTORS,
-            SCALED,
-        > {
-            source: self.source,
-            o: self.o,
-            y: self.y,
-            pixel,
-            tiles,
-            column
-        }));
-    }
-
-    /// One pixel, several panels at a time; the same sums as those of [`Tiles`] in the same order.
-    #[inline(always)]
-    fn single<S: Simd, const SCALED: bool>(self, s: S, pixel: usize) {
-        let p = self.source.params();
-        let mut column = 0;
-        while column < p.out_c {
-            let (source, o, y) = (self.source, self.o, &mut *self.y);
-            if p.out_c - column > (SINGLE - 1) * PANEL {
-                s.outline(Panels::<P, SINGLE, SCALED> { source, o, y, pixel, column });
-                column += SINGLE * PANEL;
-            } else {
-                s.outline(Panels::<P, 1, SCALED> { source, o, y, pixel, column });
-                column += PANEL;
+        if b.p.pool {
+            for c in b.columns.clone() {
+                // SAFETY: as above.
+                unsafe { *b.y.add(c) /= b.pixels as f32 };
             }
         }
     }
 }
 
-/// Whether constant parameters mean a single pixel; `unknown` where they are no constants.
-const fn is_single(p: Option<Pointwise>, unknown: bool) -> bool {
-    match p {
-        Some(p) => p.h * p.w == 1 && !p.pool,
-        None => unknown,
-    }
-}
-
-/// Whether a panel of `vectors` vectors can occur.
-const fn has_width(p: Option<Pointwise>, vectors: usize) -> bool {
-    match p {
-        Some(p) => tile::has_width(p.out_c, vectors),
-        None => true,
-    }
-}
-
-/// The tile heights that can occur, as a set of bits.
-const fn tile_sizes(p: Option<Pointwise>, max: usize) -> u32 {
-    match p {
-        Some(p) => Blocks::new(0, p.h * p.w, block(&p)).sizes(max),
-        None => u32::MAX,
-    }
-}
-
-/// The channels of a row of the output from `column` on.
+/// Two vectors of output channels for a block of pixels.
 #[inline(always)]
-fn spot<const VECTORS: usize>(p: &Pointwise, pixel: usize, column: usize) -> Spot {
-    Spot { at: pixel * p.out_c + column, stride: p.out_c, valid: (p.out_c - column).min(VECTORS * LANES) }
+fn wide<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) {
+    by_size!(first, end, S::ROWS, |ROWS, pixel, tiles| match b.scale {
+        None => s.outline(Tiles::<ROWS, 2, false> { b, pixel, tiles, column }),
+        Some(_) => s.outline(Tiles::<ROWS, 2, true> { b, pixel, tiles, column }),
+    });
 }
 
-/// `tiles` tiles of one panel from `pixel` on.
-struct Tiles<'a, P, const ROWS: usize, const VECTORS: usize, const SCALED: bool> {
-    source: P,
-    o: Operands<'a>,
-    y: &'a mut [f32],
+/// One vector of output channels for a block of pixels.
+#[inline(always)]
+fn narrow<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) {
+    by_size!(first, end, S::NARROW_ROWS, |ROWS, pixel, tiles| match b.scale {
+        None => s.outline(Tiles::<ROWS, 1, false> { b, pixel, tiles, column }),
+        Some(_) => s.outline(Tiles::<ROWS, 1, true> { b, pixel, tiles, column }),
+    });
+}
+
+/// `tiles` tiles of `VECTORS` vectors of output channels from `pixel` on.
+struct Tiles<'a, const ROWS: usize, const VECTORS: usize, const SCALED: bool> {
+    b: &'a Band<'a>,
     pixel: usize,
     tiles: usize,
     column: usize,
 }
 
-impl<P: Source<Pointwise>, const ROWS: usize, const VECTORS: usize, const SCALED: bool> Job
-    for Tiles<'_, P, ROWS, VECTORS, SCALED>
-{
+impl<const ROWS: usize, const VECTORS: usize, const SCALED: bool> Job for Tiles<'_, ROWS, VECTORS, SCALED> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let p = self.source.params();
-        let k = p.in_c;
-        let panel = self.o.panel(k, self.column);
-        let scale = self.o.scale.unwrap_or(&[]);
+        let (b, column) = (self.b, self.column);
+        let (k, n) = (b.p.in_c, b.p.out_c);
+        let valid = (b.columns.end - column).min(VECTORS * S::LANES);
+        let scale = b.scale.unwrap_or(core::ptr::null());
+        // SAFETY: `column` is a channel of the layer, on a vector's boundary.
+        let w = unsafe { tile::panels::<S, VECTORS>(b.w, k, n, column) };
         for i in 0..self.tiles {
             let pixel = self.pixel + i * ROWS;
-            let mut a: [&[f32]; ROWS] = [&[]; ROWS];
-            for (r, row) in a.iter_mut().enumerate() {
-                *row = &self.o.x[(pixel + r) * k..][..k];
-            }
-            let mut acc = tile::start::<S, ROWS, VECTORS>(s, &self.o.bias[self.column..]);
-            tile::accumulate::<S, ROWS, VECTORS, SCALED>(s, &mut acc, a, panel, scale);
-            let spot = spot::<VECTORS>(&p, pixel, self.column);
-            tile::finish(s, &mut acc, spot, p.act, self.o.residual, self.y);
-            if p.pool {
-                tile::add_up(s, &acc, Spot { at: self.column, ..spot }, self.y);
-            } else {
-                tile::store(s, &acc, spot, self.y);
+            // SAFETY: the tile's pixels are pixels of the band, its `valid` channels channels of the band.
+            unsafe {
+                let x = b.x.add(pixel * b.x_pitch);
+                let a = core::array::from_fn(|r| x.add(r * b.x_pitch));
+                let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, n, column);
+                tile::accumulate::<S, ROWS, VECTORS, SCALED>(s, &mut acc, a, w, k, scale);
+                let residual = b.residual.map(|(at, pitch)| Spot { at: at.add(pixel * pitch + column), pitch, valid });
+                tile::finish(s, &mut acc, b.p.act, residual);
+                if b.p.pool {
+                    tile::add_up(s, &acc, Spot { at: b.y.add(column), pitch: 0, valid });
+                } else {
+                    tile::store(s, &acc, Spot { at: b.y.add(pixel * b.y_pitch + column), pitch: b.y_pitch, valid });
+                }
             }
         }
     }
 }
 
-/// `PANELS` panels from `column` on for one pixel.
-struct Panels<'a, P, const PANELS: usize, const SCALED: bool> {
-    source: P,
-    o: Operands<'a>,
-    y: &'a mut [f32],
-    pixel: usize,
+/// One pixel, several vectors at a time; the same sums as those of [`Tiles`] in the same order.
+#[inline(always)]
+fn single<S: Simd>(s: S, b: &Band<'_>) {
+    let mut column = b.columns.start;
+    while column < b.columns.end {
+        if b.columns.end - column > (SINGLE - 1) * S::LANES {
+            match b.scale {
+                None => s.outline(Vectors::<SINGLE, false> { b, column }),
+                Some(_) => s.outline(Vectors::<SINGLE, true> { b, column }),
+            }
+            column += SINGLE * S::LANES;
+        } else {
+            match b.scale {
+                None => s.outline(Vectors::<1, false> { b, column }),
+                Some(_) => s.outline(Vectors::<1, true> { b, column }),
+            }
+            column += S::LANES;
+        }
+    }
+}
+
+/// `VECTORS` vectors of output channels from `column` on for one pixel.
+struct Vectors<'a, const VECTORS: usize, const SCALED: bool> {
+    b: &'a Band<'a>,
     column: usize,
 }
 
-impl<P: Source<Pointwise>, const PANELS: usize, const SCALED: bool> Job for Panels<'_, P, PANELS, SCALED> {
+impl<const VECTORS: usize, const SCALED: bool> Job for Vectors<'_, VECTORS, SCALED> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let p = self.source.params();
-        let x = &self.o.x[self.pixel * p.in_c..][..p.in_c];
-        let scale = self.o.scale.unwrap_or(&[]);
-        let mut panels: [&[[f32; PANEL]]; PANELS] = [&[]; PANELS];
-        let mut acc = [[[s.splat(0.0); 2]; 1]; PANELS];
-        for j in 0..PANELS {
-            panels[j] = &self.o.panel(p.in_c, self.column + j * PANEL)[..x.len()];
-            acc[j] = tile::start::<S, 1, 2>(s, &self.o.bias[self.column + j * PANEL..]);
-        }
-        for (i, x) in x.iter().enumerate() {
-            let x = s.splat(*x);
-            for j in 0..PANELS {
-                let b = tile::weights::<S, 2, SCALED>(s, &panels[j][i], if SCALED { scale[i] } else { 1.0 });
-                for v in 0..2 {
-                    acc[j][0][v] = s.mul_add(x, b[v], acc[j][0][v]);
-                }
-            }
-        }
-        for (j, acc) in acc.iter_mut().enumerate() {
-            let spot = spot::<2>(&p, self.pixel, self.column + j * PANEL);
-            tile::finish(s, acc, spot, p.act, self.o.residual, self.y);
-            tile::store(s, acc, spot, self.y);
+        let (b, column) = (self.b, self.column);
+        let (k, n) = (b.p.in_c, b.p.out_c);
+        let valid = (b.columns.end - column).min(VECTORS * S::LANES);
+        let scale = b.scale.unwrap_or(core::ptr::null());
+        // SAFETY: `column` is a channel of the layer on a vector's boundary, and `valid` channels from there on are of the band.
+        unsafe {
+            let w = tile::panels::<S, VECTORS>(b.w, k, n, column);
+            let mut acc = tile::start::<S, 1, VECTORS>(s, b.bias, n, column);
+            tile::accumulate::<S, 1, VECTORS, SCALED>(s, &mut acc, [b.x], w, k, scale);
+            let residual = b.residual.map(|(at, pitch)| Spot { at: at.add(column), pitch, valid });
+            tile::finish(s, &mut acc, b.p.act, residual);
+            tile::store(s, &acc, Spot { at: b.y.add(column), pitch: b.y_pitch, valid });
         }
     }
 }

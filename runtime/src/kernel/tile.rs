@@ -1,68 +1,110 @@
 //! The register tile of pointwise and dense convolutions: `ROWS` pixels by `VECTORS` vectors of output channels.
 //!
 //! ```text
-//! for i in 0..k { for r in 0..ROWS { for v in 0..VECTORS { acc[r][v] += a[r][i] * panel[i][8 v..8 v + 8] } } }
+//! for i in 0..k { for r in 0..ROWS { for v in 0..VECTORS { acc[r][v] += a[r][i] * w[v][i][..] } } }
 //! ```
-//! All sums stay in registers over the whole of `k`: a panel is read front to back, a pixel's channels too.
+//! All sums stay in registers over the whole of `k`: a panel is read front to back, a pixel's channels too. A vector of sixteen
+//! lanes is a panel, one of eight half a panel.
 
-use super::Residual;
 use super::activation::activate;
 use crate::isa::Simd;
-use crate::pack::{LANES, PANEL};
+use crate::pack::PANEL;
 use crate::params::Activation;
 
 /// Steps of `k` that the inner loop takes at a time.
 const UNROLL: usize = 4;
 
-/// A tile whose rows all hold the bias.
+/// The weights of `VECTORS` vectors of output channels from `column` on: where each starts, `PANEL` floats a step of `k`. A vector
+/// beyond the last panel repeats the first one: its sums are never stored.
+///
+/// # Safety
+/// `w` holds the panels of a `[k][n]` matrix, `column` is a multiple of `S::LANES` below `n`.
 #[inline(always)]
-pub(super) fn start<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S, bias: &[f32]) -> [[S::V; VECTORS]; ROWS] {
-    let (bias, _) = bias.as_chunks::<LANES>();
-    let mut row = [s.splat(0.0); VECTORS];
-    for (v, b) in row.iter_mut().zip(bias) {
-        *v = s.load(b);
-    }
+pub(super) unsafe fn panels<S: Simd, const VECTORS: usize>(w: *const f32, k: usize, n: usize, column: usize) -> [*const f32; VECTORS] {
+    core::array::from_fn(|v| {
+        let c = column + v * S::LANES;
+        let c = if c < n { c } else { column };
+        // SAFETY: `c < n`, so its panel exists, and a vector does not cross panels.
+        unsafe { w.add(c / PANEL * PANEL * k + c % PANEL) }
+    })
+}
+
+/// A tile whose rows all hold the bias.
+///
+/// # Safety
+/// `bias` is padded to whole panels and `column` is below its length.
+#[inline(always)]
+pub(super) unsafe fn start<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    bias: *const f32,
+    n: usize,
+    column: usize,
+) -> [[S::V; VECTORS]; ROWS] {
+    let row = core::array::from_fn(|v| {
+        let c = column + v * S::LANES;
+        // SAFETY: a vector that starts below `n` ends within the last panel.
+        if c < n { unsafe { s.load(bias.add(c)) } } else { s.splat(0.0) }
+    });
     [row; ROWS]
 }
 
-/// Adds the products of `a` (a slice a row, each as long as `panel`) with a piece of a panel. With `SCALED` every weight is
-/// multiplied by its row's factor first (`scale` is as long as `panel`, otherwise unused).
+/// Adds the products of `k` elements of every row with `k` steps of the panels. With `SCALED` every weight is multiplied by
+/// `scale` of its step first.
+///
+/// # Safety
+/// `k` floats can be read at every row and at `scale` (if `SCALED`), `k` steps of panels at every `w`.
 #[inline(always)]
-pub(super) fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize, const SCALED: bool>(
+pub(super) unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize, const SCALED: bool>(
     s: S,
     acc: &mut [[S::V; VECTORS]; ROWS],
-    mut a: [&[f32]; ROWS],
-    panel: &[[f32; PANEL]],
-    scale: &[f32],
+    a: [*const f32; ROWS],
+    w: [*const f32; VECTORS],
+    k: usize,
+    scale: *const f32,
 ) {
-    let k = panel.len();
-    // Equal lengths stated once let the loops below go without bounds checks.
-    for row in &mut a {
-        *row = &row[..k];
-    }
-    let scale = if SCALED { &scale[..k] } else { scale };
-    let (steps, rest) = panel.as_chunks::<UNROLL>();
-    let mut chunks: [&[[f32; UNROLL]]; ROWS] = [&[]; ROWS];
-    for (chunk, row) in chunks.iter_mut().zip(&a) {
-        *chunk = &row.as_chunks::<UNROLL>().0[..steps.len()];
-    }
-    for (i, step) in steps.iter().enumerate() {
+    // Sums of its own: those of the caller may stay in memory, and these must not.
+    let mut sums = *acc;
+    let whole = k - k % UNROLL;
+    let mut i = 0;
+    while i < whole {
         for u in 0..UNROLL {
-            let factor = if SCALED { scale[i * UNROLL + u] } else { 1.0 };
-            let b = weights::<S, VECTORS, SCALED>(s, &step[u], factor);
-            for r in 0..ROWS {
-                let x = s.splat(chunks[r][i][u]);
-                for v in 0..VECTORS {
-                    acc[r][v] = s.mul_add(x, b[v], acc[r][v]);
-                }
+            // SAFETY: `i + u < k`.
+            unsafe { step::<S, ROWS, VECTORS, SCALED>(s, &mut sums, a, w, i + u, scale) };
+        }
+        i += UNROLL;
+    }
+    while i < k {
+        // SAFETY: `i < k`.
+        unsafe { step::<S, ROWS, VECTORS, SCALED>(s, &mut sums, a, w, i, scale) };
+        i += 1;
+    }
+    *acc = sums;
+}
+
+/// One step of `k`.
+///
+/// # Safety
+/// As for [`accumulate`], with `i < k`.
+#[inline(always)]
+unsafe fn step<S: Simd, const ROWS: usize, const VECTORS: usize, const SCALED: bool>(
+    s: S,
+    acc: &mut [[S::V; VECTORS]; ROWS],
+    a: [*const f32; ROWS],
+    w: [*const f32; VECTORS],
+    i: usize,
+    scale: *const f32,
+) {
+    // SAFETY: the caller has `k > i` steps of panels, factors and elements.
+    unsafe {
+        let mut b = [s.splat(0.0); VECTORS];
+        for v in 0..VECTORS {
+            b[v] = s.load(w[v].add(i * PANEL));
+            if SCALED {
+                b[v] = s.mul(b[v], s.splat(*scale.add(i)));
             }
         }
-    }
-    let done = k - rest.len();
-    for (i, step) in rest.iter().enumerate() {
-        let b = weights::<S, VECTORS, SCALED>(s, step, if SCALED { scale[done + i] } else { 1.0 });
         for r in 0..ROWS {
-            let x = s.splat(a[r][done + i]);
+            let x = s.splat(*a[r].add(i));
             for v in 0..VECTORS {
                 acc[r][v] = s.mul_add(x, b[v], acc[r][v]);
             }
@@ -70,62 +112,43 @@ pub(super) fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize, const
     }
 }
 
-/// One row of a panel.
-#[inline(always)]
-pub(super) fn weights<S: Simd, const VECTORS: usize, const SCALED: bool>(
-    s: S,
-    row: &[f32; PANEL],
-    factor: f32,
-) -> [S::V; VECTORS] {
-    let (row, _) = row.as_chunks::<LANES>();
-    let mut b = [s.splat(0.0); VECTORS];
-    for v in 0..VECTORS {
-        b[v] = s.load(&row[v]);
-        if SCALED {
-            b[v] = s.mul(b[v], s.splat(factor));
-        }
-    }
-    b
-}
-
-/// Where a tile's results stand in the output.
+/// Pixels of a tile in memory: row `r` stands at `at + r * pitch`.
 #[derive(Clone, Copy)]
-pub(super) struct Spot {
-    /// Element of the first row's first channel.
-    pub at: usize,
-    /// Elements from a row to the next.
-    pub stride: usize,
+pub(super) struct Spot<P> {
+    /// The first row's first channel of the tile.
+    pub at: P,
+    /// Floats from a row to the next.
+    pub pitch: usize,
     /// Channels that exist; the lanes beyond them are padding.
     pub valid: usize,
 }
 
-/// Adds the residual and applies the activation.
+/// Lanes of vector `v` that exist.
 #[inline(always)]
-pub(super) fn finish<S: Simd, const ROWS: usize, const VECTORS: usize>(
+fn lanes<S: Simd>(valid: usize, v: usize) -> usize {
+    valid.saturating_sub(v * S::LANES).min(S::LANES)
+}
+
+/// Adds the residual, where there is one, and applies the activation.
+///
+/// # Safety
+/// `valid` floats can be read at every row of `residual`.
+#[inline(always)]
+pub(super) unsafe fn finish<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
     acc: &mut [[S::V; VECTORS]; ROWS],
-    spot: Spot,
     act: Activation,
-    residual: Residual<'_>,
-    y: &[f32],
+    residual: Option<Spot<*const f32>>,
 ) {
-    let from = match residual {
-        Residual::None => None,
-        Residual::InPlace => Some(y),
-        Residual::From(r) => Some(r),
-    };
-    if let Some(from) = from {
-        let mut copy = [[0.0; PANEL]; MAX_ROWS];
-        let (from, stride) = if spot.valid == VECTORS * LANES {
-            (&from[spot.at..], spot.stride)
-        } else {
-            copy_in(&mut copy[..ROWS], spot, from);
-            (copy.as_flattened(), PANEL)
-        };
+    if let Some(spot) = residual {
         for (r, row) in acc.iter_mut().enumerate() {
-            let (from, _) = from[r * stride..][..VECTORS * LANES].as_chunks::<LANES>();
-            for (v, from) in row.iter_mut().zip(from) {
-                *v = s.add(*v, s.load(from));
+            for (v, sum) in row.iter_mut().enumerate() {
+                // SAFETY: the caller has `valid` floats in every row.
+                let x = unsafe {
+                    let at = spot.at.add(r * spot.pitch + v * S::LANES);
+                    if spot.valid == VECTORS * S::LANES { s.load(at) } else { s.load_part(at, lanes::<S>(spot.valid, v)) }
+                };
+                *sum = s.add(*sum, x);
             }
         }
     }
@@ -133,78 +156,53 @@ pub(super) fn finish<S: Simd, const ROWS: usize, const VECTORS: usize>(
 }
 
 /// Writes the channels that exist.
+///
+/// # Safety
+/// `valid` floats can be written at every row of `spot`.
 #[inline(always)]
-pub(super) fn store<S: Simd, const ROWS: usize, const VECTORS: usize>(
+pub(super) unsafe fn store<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
     acc: &[[S::V; VECTORS]; ROWS],
-    spot: Spot,
-    y: &mut [f32],
+    spot: Spot<*mut f32>,
 ) {
-    let mut copy = [[0.0; PANEL]; MAX_ROWS];
-    let full = spot.valid == VECTORS * LANES;
-    let (to, stride) = if full { (&mut y[spot.at..], spot.stride) } else { (copy.as_flattened_mut(), PANEL) };
-    for (r, row) in acc.iter().enumerate() {
-        let (to, _) = to[r * stride..][..VECTORS * LANES].as_chunks_mut::<LANES>();
-        for (v, to) in row.iter().zip(to) {
-            s.store(*v, to);
+    if spot.valid == VECTORS * S::LANES {
+        for (r, row) in acc.iter().enumerate() {
+            for (v, sum) in row.iter().enumerate() {
+                // SAFETY: the caller has `valid` floats in every row, which are all of the tile's.
+                unsafe { s.store(*sum, spot.at.add(r * spot.pitch + v * S::LANES)) };
+            }
         }
-    }
-    if !full {
-        copy_out(&copy[..ROWS], spot, y);
+    } else {
+        for (r, row) in acc.iter().enumerate() {
+            for (v, sum) in row.iter().enumerate() {
+                // SAFETY: the caller has `valid` floats in every row.
+                unsafe { s.store_part(*sum, spot.at.add(r * spot.pitch + v * S::LANES), lanes::<S>(spot.valid, v)) };
+            }
+        }
     }
 }
 
 /// Adds all rows, one after another, to the row of sums at `spot`. The sums stay in memory: registers are for the tile.
+///
+/// # Safety
+/// `valid` floats can be read and written at `spot`.
 #[inline(always)]
-pub(super) fn add_up<S: Simd, const ROWS: usize, const VECTORS: usize>(
+pub(super) unsafe fn add_up<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
     acc: &[[S::V; VECTORS]; ROWS],
-    spot: Spot,
-    y: &mut [f32],
+    spot: Spot<*mut f32>,
 ) {
-    let mut copy = [[0.0; PANEL]; 1];
-    let full = spot.valid == VECTORS * LANES;
-    if !full {
-        copy_in(&mut copy, spot, y);
-    }
-    let sums = if full { &mut y[spot.at..] } else { copy.as_flattened_mut() };
-    let (sums, _) = sums[..VECTORS * LANES].as_chunks_mut::<LANES>();
-    for (v, sum) in sums.iter_mut().enumerate() {
-        let mut total = s.load(sum);
-        for row in acc {
-            total = s.add(total, row[v]);
+    for v in 0..VECTORS {
+        let n = lanes::<S>(spot.valid, v);
+        // SAFETY: the caller has `valid` floats there.
+        unsafe {
+            let at = spot.at.add(v * S::LANES);
+            let mut total = s.load_part(at, n);
+            for row in acc {
+                total = s.add(total, row[v]);
+            }
+            s.store_part(total, at, n);
         }
-        s.store(total, sum);
-    }
-    if !full {
-        copy_out(&copy, spot, y);
-    }
-}
-
-/// The most rows of a tile on any instruction set.
-const MAX_ROWS: usize = 6;
-
-/// The channels of a partial panel, to a tile on the stack.
-#[inline(never)]
-fn copy_in(tile: &mut [[f32; PANEL]], spot: Spot, from: &[f32]) {
-    for (r, row) in tile.iter_mut().enumerate() {
-        row[..spot.valid].copy_from_slice(&from[spot.at + r * spot.stride..][..spot.valid]);
-    }
-}
-
-/// The channels of a partial panel, from a tile on the stack.
-#[inline(never)]
-fn copy_out(tile: &[[f32; PANEL]], spot: Spot, y: &mut [f32]) {
-    for (r, row) in tile.iter().enumerate() {
-        y[spot.at + r * spot.stride..][..spot.valid].copy_from_slice(&row[..spot.valid]);
-    }
-}
-
-/// Whether `n` output channels have a panel that is `vectors` (1 or 2) vectors wide.
-pub(super) const fn has_width(n: usize, vectors: usize) -> bool {
-    match vectors {
-        1 => !n.is_multiple_of(PANEL) && n % PANEL <= LANES,
-        _ => n > LANES,
     }
 }
 
@@ -226,62 +224,44 @@ impl Split {
         }
         Self { size: len / tiles, larger: len % tiles, rest: tiles - len % tiles }
     }
-
-    /// The sizes that occur, as a set of bits.
-    pub(super) const fn sizes(self) -> u32 {
-        (if self.larger > 0 { 2 << self.size } else { 0 }) | (if self.rest > 0 { 1 << self.size } else { 0 })
-    }
 }
 
-/// Blocks of pixels: `first..first + len` in as few of at most `block` as possible, all of nearly the same length.
+/// Blocks of pixels: `0..len` in as few of at most `block` as possible, all of nearly the same length.
 #[derive(Clone, Copy)]
 pub(super) struct Blocks {
-    pub first: usize,
     pub len: usize,
     pub count: usize,
 }
 
 impl Blocks {
     #[inline(always)]
-    pub(super) const fn new(first: usize, len: usize, block: usize) -> Self {
-        Self { first, len, count: len.div_ceil(block) }
+    pub(super) const fn new(len: usize, block: usize) -> Self {
+        Self { len, count: len.div_ceil(block) }
     }
 
     #[inline(always)]
     pub(super) const fn get(self, i: usize) -> (usize, usize) {
-        (self.first + self.len * i / self.count, self.first + self.len * (i + 1) / self.count)
-    }
-
-    /// The tile sizes that occur in any block, as a set of bits.
-    pub(super) const fn sizes(self, max: usize) -> u32 {
-        let (mut sizes, mut i) = (0, 0);
-        while i < self.count {
-            let (first, end) = self.get(i);
-            sizes |= Split::new(end - first, max).sizes();
-            i += 1;
-        }
-        sizes
+        (self.len * i / self.count, self.len * (i + 1) / self.count)
     }
 }
 
 /// Runs `$body` for the larger and for the smaller tiles of a split of `$first..$end`, with their size as the constant `$ROWS`,
-/// the first position as `$at` and their number as `$count`. `$sizes` is a constant set of sizes that can occur: the others
-/// are not compiled.
+/// the first position as `$at` and their number as `$count`. Sizes above the constant `$max` are not compiled.
 macro_rules! by_size {
-    ($first:expr, $end:expr, $max:expr, $sizes:expr, |$ROWS:ident, $at:ident, $count:ident| $body:expr) => {{
+    ($first:expr, $end:expr, $max:expr, |$ROWS:ident, $at:ident, $count:ident| $body:expr) => {{
         let split = $crate::kernel::tile::Split::new($end - $first, $max);
         let mut $at = $first;
         for (size, $count) in [(split.size + 1, split.larger), (split.size, split.rest)] {
             if $count == 0 {
                 continue;
             }
-            $crate::kernel::tile::by_size!(@arms size, $max, $sizes, $ROWS, $body, 1 2 3 4 5 6);
+            $crate::kernel::tile::by_size!(@arms size, $max, $ROWS, $body, 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
             $at += size * $count;
         }
     }};
-    (@arms $size:ident, $max:expr, $sizes:expr, $ROWS:ident, $body:expr, $($n:literal)*) => {
+    (@arms $size:ident, $max:expr, $ROWS:ident, $body:expr, $($n:literal)*) => {
         match $size {
-            $($n if const { $n <= $max && $sizes >> $n & 1 == 1 } => {
+            $($n if const { $n <= $max } => {
                 const $ROWS: usize = $n;
                 $body
             })*
@@ -298,21 +278,22 @@ mod tests {
     #[test]
     fn splits_are_even_and_complete() {
         assert_eq!(Split::new(49, 6), Split { size: 5, larger: 4, rest: 5 });
+        assert_eq!(Split::new(49, 14), Split { size: 12, larger: 1, rest: 3 });
         for len in 0..500 {
-            for max in 1..=6 {
+            for max in 1..=14 {
                 let split = Split::new(len, max);
                 assert_eq!(split.larger * (split.size + 1) + split.rest * split.size, len);
                 assert_eq!(split.larger + split.rest, len.div_ceil(max));
                 assert!(split.size <= max && (split.larger == 0 || split.size < max));
             }
-            let blocks = Blocks::new(7, len, 64);
-            let mut at = 7;
+            let blocks = Blocks::new(len, 64);
+            let mut at = 0;
             for i in 0..blocks.count {
                 let (first, end) = blocks.get(i);
                 assert!(first == at && end > first && end - first <= 64);
                 at = end;
             }
-            assert_eq!(at, 7 + len);
+            assert_eq!(at, len);
         }
     }
 }

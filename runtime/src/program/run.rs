@@ -1,0 +1,361 @@
+//! The loop over stages, strips and steps.
+
+use core::ops::Range;
+
+use super::check::{Checked, MOST_STEPS, reach};
+use super::{Added, Op, Place, Split, Stage, Step, View};
+use crate::isa::Isa;
+use crate::kernel::bands::{Conv, Depthwise, Map, Mean, Pointwise, Window};
+use crate::kernel::{self, Binary, Rows};
+use crate::net::RunError;
+use crate::pack::PANEL;
+use crate::params::Activation;
+
+/// Where an inference reads and writes: the start of each operand.
+#[derive(Clone, Copy)]
+struct Memory {
+    isa: Isa,
+    weights: *const f32,
+    arena: *mut f32,
+    input: *const f32,
+    output: *mut f32,
+}
+
+/// One inference's operands, as long as the program says, for all of its threads.
+pub(crate) struct Inference<'a> {
+    program: Checked<'a>,
+    memory: Memory,
+}
+
+// SAFETY: the pointers come from slices that the inference borrows, and a checked program's threads never touch the same float in
+// one stage, unless all only read it.
+unsafe impl Sync for Inference<'_> {}
+
+impl<'a> Inference<'a> {
+    /// Borrows the operands. The caller keeps them borrowed while the inference lives.
+    fn new(
+        program: Checked<'a>,
+        isa: Isa,
+        weights: &[f32],
+        arena: &mut [f32],
+        input: &[f32],
+        output: &mut [f32],
+    ) -> Result<Self, RunError> {
+        let p = program.get();
+        RunError::check(input.len(), p.input, output.len(), p.output)?;
+        if arena.len() < p.arena {
+            return Err(RunError::Arena { expected: p.arena, actual: arena.len() });
+        }
+        if weights.len() < p.weights {
+            return Err(RunError::Weights { expected: p.weights, actual: weights.len() });
+        }
+        let memory = Memory {
+            isa,
+            weights: weights.as_ptr(),
+            arena: arena.as_mut_ptr(),
+            input: input.as_ptr(),
+            output: output.as_mut_ptr(),
+        };
+        Ok(Self { program, memory })
+    }
+
+    /// The part of thread `thread` of `threads`; `wait` returns when all threads have called it.
+    ///
+    /// # Safety
+    /// `threads` is at most the program's, every thread below it runs once, and nothing else uses the operands meanwhile.
+    unsafe fn part(&self, thread: usize, threads: usize, wait: impl Fn()) {
+        for stage in self.program.get().stages {
+            // SAFETY: as the caller keeps it; no thread is in another stage, for all of them wait behind each.
+            unsafe { self.stage(stage, thread, threads) };
+            wait();
+        }
+    }
+
+    /// # Safety
+    /// As for [`Self::part`], with all threads in this stage.
+    unsafe fn stage(&self, stage: &Stage<'_>, thread: usize, threads: usize) {
+        let Some(last) = stage.steps.last() else { return };
+        let share = |n: usize| n * thread / threads..n * (thread + 1) / threads;
+        let (rows, channels) = (0..out_rows(last), 0..last.y.channels);
+        let (rows, channels) = match stage.split {
+            Split::Alone if thread > 0 => return,
+            Split::Alone => (rows, channels),
+            Split::Rows => (share(rows.end), channels),
+            Split::Channels => {
+                let units = share(channels.end.div_ceil(PANEL));
+                (rows, (units.start * PANEL).min(channels.end)..(units.end * PANEL).min(channels.end))
+            }
+        };
+        if rows.is_empty() || channels.is_empty() {
+            return;
+        }
+        // SAFETY: bands of different threads are apart.
+        unsafe { self.band(stage, rows, channels, thread) };
+    }
+
+    /// The rows `rows` of the last step, strip by strip.
+    ///
+    /// # Safety
+    /// No other thread computes these rows and channels.
+    unsafe fn band(&self, stage: &Stage<'_>, rows: Range<usize>, channels: Range<usize>, thread: usize) {
+        let steps = stage.steps;
+        let last = steps.len() - 1;
+        let mut done = [0; MOST_STEPS];
+        done[last] = rows.start;
+        for i in (1..=last).rev() {
+            done[i - 1] = reach(&steps[i].op, done[i]..done[i]).start;
+        }
+        let mut needed = [0; MOST_STEPS];
+        while done[last] < rows.end {
+            needed[last] = (done[last] + stage.strip).min(rows.end);
+            for i in (1..=last).rev() {
+                needed[i - 1] = reach(&steps[i].op, done[i]..needed[i]).end;
+            }
+            for (i, step) in steps.iter().enumerate() {
+                while done[i] < needed[i] {
+                    let end = needed[i].min(piece_end(step, done[i]));
+                    let channels = if i == last { channels.clone() } else { 0..step.y.channels };
+                    // SAFETY: rows of the step that stand one behind the other in all its views.
+                    unsafe { self.call(step, done[i]..end, channels, thread) };
+                    done[i] = end;
+                }
+            }
+        }
+    }
+
+    /// The start of a place.
+    fn base(&self, place: Place, thread: usize) -> *mut f32 {
+        let m = &self.memory;
+        match place {
+            Place::Input => m.input.cast_mut(),
+            Place::Output => m.output,
+            Place::Arena(at) => m.arena.wrapping_add(at),
+            Place::Ring { first, apart } => m.arena.wrapping_add(first + thread * apart),
+        }
+    }
+
+    /// The start of row `r` of a view.
+    fn row(&self, view: &View, r: usize, thread: usize) -> *mut f32 {
+        self.base(view.place, thread).wrapping_add(r % view.rows.max(1) * view.width * view.pitch)
+    }
+
+    fn rows(&self, view: &View, thread: usize) -> Rows {
+        Rows { first: self.base(view.place, thread), rows: view.rows, width: view.width, pitch: view.pitch }
+    }
+
+    /// A view without gaps as a slice.
+    ///
+    /// # Safety
+    /// Nothing writes it while the slice lives.
+    unsafe fn slice(&self, view: &View, thread: usize) -> &[f32] {
+        // SAFETY: a checked view lies in its memory, whose floats are initialised.
+        unsafe { core::slice::from_raw_parts(self.base(view.place, thread), view.span()) }
+    }
+
+    /// A view without gaps as a slice to write.
+    ///
+    /// # Safety
+    /// Nothing else uses it while the slice lives.
+    #[expect(clippy::mut_from_ref, reason = "the arena is shared among threads; the caller keeps parts of it apart")]
+    unsafe fn slice_mut(&self, view: &View, thread: usize) -> &mut [f32] {
+        // SAFETY: a checked view lies in its memory, whose floats are initialised.
+        unsafe { core::slice::from_raw_parts_mut(self.base(view.place, thread), view.span()) }
+    }
+
+    /// Rows `rows` and channels `channels` of a step; the rows stand one behind the other in all its views.
+    ///
+    /// # Safety
+    /// No other thread computes them, and none writes what they read.
+    unsafe fn call(&self, step: &Step<'_>, rows: Range<usize>, channels: Range<usize>, thread: usize) {
+        let Memory { isa, weights, .. } = self.memory;
+        let weight = |at: usize| weights.wrapping_add(at);
+        let first = rows.start;
+        let y = self.row(&step.y, first, thread);
+        let y_pitch = step.y.pitch;
+        let added = |added: &Added| match added {
+            Added::Nothing => None,
+            Added::InPlace => Some((y.cast_const(), y_pitch)),
+            Added::From(view) => Some((self.row(view, first, thread).cast_const(), view.pitch)),
+        };
+        let map = |f: Binary, act: Activation, b: Option<&View>, per_pixel: bool| Map {
+            f,
+            act,
+            pixels: rows.len() * step.y.width,
+            channels: channels.clone(),
+            a: self.row(&step.x, first, thread),
+            a_pitch: step.x.pitch,
+            b: b.map_or(core::ptr::null(), |b| self.row(b, if per_pixel { first } else { 0 }, thread)),
+            b_pitch: b.map_or(0, |b| if per_pixel { b.pitch } else { 0 }),
+            y,
+            y_pitch,
+        };
+        // SAFETY: the program was checked: every view lies in its memory and has the size that the parameters say, packed weights
+        // and biases lie in the blob, and what is written is nothing that is read, but in place; bands are the caller's.
+        unsafe {
+            match &step.op {
+                Op::Conv { params: p, weight: w, bias, pad_value, added: r } => Conv {
+                    p,
+                    rows,
+                    columns: channels,
+                    x: self.rows(&step.x, thread),
+                    w: weight(*w),
+                    bias: weight(*bias),
+                    pad_value: pad_value.map(weight),
+                    residual: added(r),
+                    y,
+                    y_pitch,
+                }
+                .run(isa),
+                Op::Depthwise { params: p, weight: w, bias, pad_value } => Depthwise {
+                    p,
+                    rows,
+                    channels,
+                    x: self.rows(&step.x, thread),
+                    w: weight(*w),
+                    bias: weight(*bias),
+                    pad_value: pad_value.map(weight),
+                    y,
+                    y_pitch,
+                }
+                .run(isa),
+                Op::Pointwise { params: p, weight: w, bias, scale, added: r } => Pointwise {
+                    p,
+                    pixels: if p.pool { p.h * p.w } else { rows.len() * p.w },
+                    columns: channels,
+                    x: self.row(&step.x, if p.pool { 0 } else { first }, thread),
+                    x_pitch: step.x.pitch,
+                    w: weight(*w),
+                    bias: weight(*bias),
+                    scale: scale.map(|s| self.base(s.place, thread).cast_const()),
+                    residual: added(r),
+                    y,
+                    y_pitch,
+                }
+                .run(isa),
+                Op::Pool(p) => Window { p, rows, channels, x: self.rows(&step.x, thread), y, y_pitch }.run(isa),
+                Op::GlobalPool => Mean {
+                    pixels: step.x.rows * step.x.width,
+                    channels,
+                    x: self.base(step.x.place, thread),
+                    x_pitch: step.x.pitch,
+                    y,
+                }
+                .run(isa),
+                Op::Add { other, act } => map(Binary::Sum, *act, Some(other), true).run(isa),
+                Op::Scale { scale, act } => map(Binary::Product, *act, Some(scale), false).run(isa),
+                Op::Act(act) => map(Binary::First, *act, None, true).run(isa),
+                Op::Softmax if step.x == step.y => kernel::softmax_in_place(self.slice_mut(&step.y, thread)),
+                Op::Softmax => kernel::softmax(self.slice(&step.x, thread), self.slice_mut(&step.y, thread)),
+                Op::Normalize { order, scale, shift } => {
+                    let constants = |at| core::slice::from_raw_parts(weight(at), order.len());
+                    let (x, y) = (self.slice(&step.x, thread), self.slice_mut(&step.y, thread));
+                    kernel::normalize(step.y.rows * step.y.width, order, constants(*scale), constants(*shift), x, y);
+                }
+                Op::Pad { top, left, value } => {
+                    let (i, o) = (&step.x, &step.y);
+                    let value = value.map(|v| core::slice::from_raw_parts(weight(v), i.channels));
+                    let (x, y) = (self.slice(i, thread), self.slice_mut(o, thread));
+                    kernel::pad(i.rows, i.width, i.channels, *top, *left, o.rows, o.width, value, x, y);
+                }
+                Op::Copy => self.slice_mut(&step.y, thread).copy_from_slice(self.slice(&step.x, thread)),
+                Op::Constant { value } => {
+                    let value = core::slice::from_raw_parts(weight(*value), step.y.span());
+                    self.slice_mut(&step.y, thread).copy_from_slice(value);
+                }
+            }
+        }
+    }
+}
+
+/// Output rows by which a step is banded; one for what needs all of its input.
+fn out_rows(step: &Step<'_>) -> usize {
+    step.y.rows
+}
+
+/// The first row behind `row` at which one of the rings that a step goes through row by row starts again.
+fn piece_end(step: &Step<'_>, row: usize) -> usize {
+    let end = |view: &View| match view.place {
+        Place::Ring { .. } => (row / view.rows.max(1) + 1) * view.rows.max(1),
+        Place::Input | Place::Output | Place::Arena(_) => usize::MAX,
+    };
+    match &step.op {
+        // Windows find their rows in a ring themselves.
+        Op::Conv { .. } | Op::Depthwise { .. } | Op::Pool(_) => end(&step.y),
+        Op::Pointwise { .. }
+        | Op::GlobalPool
+        | Op::Add { .. }
+        | Op::Scale { .. }
+        | Op::Act(_)
+        | Op::Softmax
+        | Op::Normalize { .. }
+        | Op::Pad { .. }
+        | Op::Copy
+        | Op::Constant { .. } => end(&step.x).min(end(&step.y)),
+    }
+}
+
+impl Checked<'_> {
+    /// One inference on this thread alone. Slices: the whole weight blob, at least the arena's floats of any content (best at the
+    /// alignment of a cache line), the whole NHWC tensors.
+    ///
+    /// # Errors
+    /// A slice has the wrong length; nothing was computed then.
+    pub fn run(
+        self,
+        isa: Isa,
+        weights: &[f32],
+        arena: &mut [f32],
+        input: &[f32],
+        output: &mut [f32],
+    ) -> Result<(), RunError> {
+        let inference = Inference::new(self, isa, weights, arena, input, output)?;
+        // SAFETY: one thread; the slices stay borrowed.
+        unsafe { inference.part(0, 1, || {}) };
+        Ok(())
+    }
+
+    /// Stage `stage` alone, on this thread, for measuring; the stages before it have left their results in `arena`.
+    ///
+    /// # Errors
+    /// A slice has the wrong length, or there is no such stage; nothing was computed then.
+    pub fn run_stage(
+        self,
+        stage: usize,
+        isa: Isa,
+        weights: &[f32],
+        arena: &mut [f32],
+        input: &[f32],
+        output: &mut [f32],
+    ) -> Result<(), RunError> {
+        let inference = Inference::new(self, isa, weights, arena, input, output)?;
+        if let Some(stage) = self.get().stages.get(stage) {
+            // SAFETY: one thread; the slices stay borrowed.
+            unsafe { inference.stage(stage, 0, 1) };
+        }
+        Ok(())
+    }
+
+    /// One inference by as many threads of `team` as the program has rings for; the same bits as [`Self::run`].
+    ///
+    /// # Errors
+    /// A slice has the wrong length; nothing was computed then.
+    #[cfg(feature = "std")]
+    pub fn run_on(
+        self,
+        team: &mut crate::team::Team,
+        isa: Isa,
+        weights: &[f32],
+        arena: &mut [f32],
+        input: &[f32],
+        output: &mut [f32],
+    ) -> Result<(), RunError> {
+        let threads = self.get().threads.min(team.threads());
+        if threads <= 1 {
+            return self.run(isa, weights, arena, input, output);
+        }
+        let inference = Inference::new(self, isa, weights, arena, input, output)?;
+        // SAFETY: the team runs every thread below `threads` once and returns when all are done; the slices stay borrowed.
+        team.run(threads, &|thread, barrier| unsafe { inference.part(thread, threads, || barrier.wait()) });
+        Ok(())
+    }
+}
