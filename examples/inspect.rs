@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         args.filter_map(|a| a.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))).collect();
 
     let (net, _warnings) = front::load(&spec, &sets, None).map_err(|d| diag::render(&d, false))?;
-    let Net { name, mut graph, preprocess, labels, weights_from, passes, .. } = net;
+    let Net { name, mut graph, preprocess, labels, weights_from, passes, plan: options, .. } = net;
     let (macs, params) = (graph.macs(), graph.params());
     println!("{name}: {macs} multiply-adds, {params} parameters, {weights_from}");
     println!("\n== as specified: {} nodes\n{}", graph.len(), ir::print::text(&graph));
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("\n== after the passes: {} nodes\n{}", graph.len(), ir::print::text(&graph));
 
     // The plan with its memory map. `plan::svg::svg` draws the map, `ir::dot::dot` the graph.
-    let plan = plan::build(&graph, Meta { name, preprocess, labels, params })?;
+    let plan = plan::build(&graph, Meta { name, preprocess, labels, params }, &options)?;
     println!("== the plan\n{}", plan::print::text(&plan));
     Ok(())
 }

@@ -8,6 +8,10 @@ use crate::plan::{self, Plan, PlanError};
 /// Name of the pass after which a graph is the network that its user means: what its counts are of.
 const SPECIFIED_AFTER: &str = "separate";
 
+/// Whether the back ends run stages of several steps, rings, pitches and threads. Until they do, plans are layer by layer
+/// whatever `[plan]` says.
+const STREAMING: bool = false;
+
 /// A net, ready for a back end, with what a report about it needs.
 #[derive(Debug, Clone)]
 pub struct Compiled {
@@ -45,7 +49,8 @@ pub fn compile(net: Net) -> Result<Compiled, CompileError> {
     let specified = graph.clone();
     remarks.append(pass::run(&mut graph, &net.passes, PIPELINE.get(rest).map(|p| p.name), None)?);
     let meta = plan::Meta { name: net.name, preprocess: net.preprocess, labels: net.labels, params: specified.params() };
-    let plan = plan::build(&graph, meta)?;
+    let options = if STREAMING { net.plan } else { plan::Options::LAYERED };
+    let plan = plan::build(&graph, meta, &options)?;
     let separated = remarks.all.iter().any(|r| r.pass == SPECIFIED_AFTER && r.done);
     let weights_from = match net.passes.separate {
         Separate::Structure if separated => format!("{}; layers made by `separate` newly seeded", net.weights_from),

@@ -1,7 +1,7 @@
 //! The spec written in place: tokens to the tree that the front end checks.
 //!
 //! ```text
-//! section = word table                    net { … }   weights { … }   passes { … }
+//! section = word table                    net { … }   weights { … }   passes { … }   plan { … }
 //!         | "block" word table            block conv { kernel: 3, out: 32 }
 //! table   = "{" ( key (":" | "=") value ),* "}"
 //! value   = table | "[" value,* "]" | string | number | "true" | "false" | word

@@ -148,7 +148,7 @@ fn engines_agree_with_the_reference() {
         let expected = eval::eval(&case.graph, &[&case.input]).remove(0);
         let bound = bound(&case.graph, &case.input, Sums::F32);
         for (form, graph) in [("as drawn", case.graph.clone()), ("after the passes", optimised(&case.graph))] {
-            let plan = plan::build(&graph, meta("net")).unwrap();
+            let plan = plan::build(&graph, meta("net"), &plan::Options::LAYERED).unwrap();
             seen.extend(plan.steps().map(variant));
             for engine in &engines {
                 let what = format!("{name} {form}, {}", engine.name);
@@ -201,7 +201,7 @@ const VARIANTS: [&str; 31] = [
 fn a_run_leaves_nothing_behind() {
     for seed in 0..40 {
         let case = r#gen::seeded(seed);
-        let plan = plan::build(&optimised(&case.graph), meta("again")).unwrap();
+        let plan = plan::build(&optimised(&case.graph), meta("again"), &plan::Options::LAYERED).unwrap();
         let isa = Isa::detect();
         let mut output = vec![0.0; plan.output.shape.elements()];
         native::run(&plan, isa, &mut vec![0.0; plan.memory.arena_bytes / 4], &case.input, &mut output).unwrap();
@@ -218,11 +218,11 @@ fn a_run_leaves_nothing_behind() {
 #[test]
 fn wrong_lengths_are_refused() {
     let seed = (0..100).find(|&s| {
-        let plan = plan::build(&r#gen::seeded(s).graph, meta("net")).unwrap();
+        let plan = plan::build(&r#gen::seeded(s).graph, meta("net"), &plan::Options::LAYERED).unwrap();
         plan.memory.arena_bytes > 0 && plan.steps().any(|s| s.output != Place::Output)
     });
     let case = r#gen::seeded(seed.expect("some net needs an arena"));
-    let plan = plan::build(&case.graph, meta("net")).unwrap();
+    let plan = plan::build(&case.graph, meta("net"), &plan::Options::LAYERED).unwrap();
     let (isa, need) = (Isa::scalar(), plan.memory.arena_bytes / 4);
     let mut output = vec![7.0; plan.output.shape.elements()];
     let mut arena = vec![0.0; need];

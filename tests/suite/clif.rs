@@ -6,7 +6,8 @@ use mnc_compiler::back::clif::{ClifError, JitNet, compile_jit, object};
 use mnc_compiler::front::{ColorOrder, Filter, Preprocess, Resize};
 use mnc_compiler::ir::{DType, Shape};
 use mnc_compiler::plan::{
-    Buffer, BufferId, Entry, Kernel, Memory, Place, Plan, Proof, Residual, Stage, Step, Tensor, WeightId, Weights,
+    Buffer, BufferId, Entry, Estimate, Kernel, Memory, Place, Plan, Prefer, Proof, Residual, Split, Stage, Step, Tensor,
+    WeightId, Weights,
 };
 use mnc_runtime::net::Net;
 use mnc_runtime::params::{self, Activation, PoolKind};
@@ -36,10 +37,14 @@ impl Planner {
             preprocess,
             labels: vec!["zero".to_owned(), "\"one\"".to_owned()],
             stages: Vec::new(),
+            threads: 1,
+            prefer: Prefer::Speed,
             memory: Memory {
                 buffers: Vec::new(),
                 arena_bytes: 0,
                 lower_bound_bytes: 0,
+                layerwise_bound_bytes: 0,
+                peak_with_input_bytes: 0,
                 proof: Proof::MeetsBound,
                 order_is_best: true,
             },
@@ -62,7 +67,8 @@ impl Planner {
     fn buffer(&mut self, len: usize) -> Place {
         let m = &mut self.plan.memory;
         let bytes = (len * 4).next_multiple_of(64);
-        m.buffers.push(Buffer { name: "b".to_owned(), bytes, offset: m.arena_bytes, first: 0, last: 9 });
+        let (name, offset) = ("b".to_owned(), m.arena_bytes);
+        m.buffers.push(Buffer { name, bytes, offset, first: 0, last: 9, pitch: 0, ring_rows: None, apart: 0 });
         m.arena_bytes += bytes;
         Place::Arena(BufferId(m.buffers.len() - 1))
     }
@@ -78,7 +84,8 @@ impl Planner {
 
     fn step(&mut self, kernel: Kernel, input: Place, input_shape: Shape, output: Place, output_shape: Shape, strip: usize) {
         let step = Step { name: "step".to_owned(), kernel, input, input_shape, output, output_shape, macs: 1 };
-        self.plan.stages.push(Stage { name: "step".to_owned(), steps: vec![step], strip_rows: strip });
+        let (split, estimate) = (Split::Alone, Estimate::default());
+        self.plan.stages.push(Stage { name: "step".to_owned(), steps: vec![step], strip_rows: strip, split, estimate });
     }
 
     /// The last step: the caller's input to the caller's output.

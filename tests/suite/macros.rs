@@ -129,7 +129,7 @@ fn emitted_code_of_random_nets_computes_what_the_graphs_do() {
         }
         let name = format!("net{seed}");
         let meta = plan::Meta { name: name.clone(), preprocess: no_preprocess(), labels: Vec::new(), params: 0 };
-        let plan = plan::build(&graph, meta).unwrap();
+        let plan = plan::build(&graph, meta, &plan::Options::LAYERED).unwrap();
         let options = rust::Options {
             type_name: rust::type_name(&name),
             docs: Vec::new(),

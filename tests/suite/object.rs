@@ -36,7 +36,7 @@ fn nets() -> Vec<(Plan, Vec<f32>)> {
             let case = r#gen::seeded(seed);
             let mut graph = case.graph;
             pass::run(&mut graph, &Default::default(), None, None).expect("the passes run");
-            (plan::build(&graph, meta(&format!("net{seed}"))).expect("a plan"), case.input)
+            (plan::build(&graph, meta(&format!("net{seed}")), &plan::Options::LAYERED).expect("a plan"), case.input)
         })
         .collect()
 }
@@ -157,7 +157,7 @@ fn the_c_example_reads_handwriting() {
     let mut graph = net.graph;
     pass::run(&mut graph, &net.passes, None, None).expect("the passes run");
     let meta = plan::Meta { name: net.name, preprocess: net.preprocess, labels: net.labels, params: 0 };
-    let plan = plan::build(&graph, meta).expect("a plan");
+    let plan = plan::build(&graph, meta, &plan::Options::LAYERED).expect("a plan");
     let object = object(&plan, None).expect("an object");
     let dir = tempfile::tempdir().expect("a temporary folder");
     let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).expect("writable");

@@ -122,7 +122,7 @@ impl Net {
 }
 
 fn build(graph: &Graph) -> Plan {
-    plan::build(graph, meta("net")).unwrap()
+    plan::build(graph, meta("net"), &plan::Options::LAYERED).unwrap()
 }
 
 /// Every kind of buffer: a stem, blocks with and without squeeze-and-excite and residual, a classifier.
@@ -175,7 +175,7 @@ fn peaks_of_the_family_equal_the_lower_bound() {
     for (name, alpha, side, mib) in PEAKS {
         let graph = shipped(name, alpha, side);
         let start = std::time::Instant::now();
-        let plan = plan::build(&graph, meta(name)).unwrap();
+        let plan = plan::build(&graph, meta(name), &plan::Options::LAYERED).unwrap();
         let (memory, found) = (&plan.memory, format!("{:.3}", plan.memory.arena_bytes as f64 / f64::from(1 << 20)));
         println!(
             "{name} x {alpha} at {side}: {found} MiB, {:?}, {} steps in {:?}",
@@ -274,20 +274,20 @@ fn odd_graphs_have_plans() {
 fn graphs_that_cannot_be_planned_are_named() {
     let mut net = Net::new(8, 8, 3);
     net.graph.add_input("second", Shape::hwc(1, 1, 1));
-    let error = plan::build(&net.finish(), meta("two")).unwrap_err();
+    let error = plan::build(&net.finish(), meta("two"), &plan::Options::LAYERED).unwrap_err();
     assert_eq!(error, PlanError::Ends { inputs: 2, outputs: 1 });
 
     let mut graph = Graph::default();
     let x = graph.add_input("x", Shape { n: 2, h: 1, w: 1, c: 3 });
     graph.outputs.push(x);
-    let error = plan::build(&graph, meta("batch")).unwrap_err();
+    let error = plan::build(&graph, meta("batch"), &plan::Options::LAYERED).unwrap_err();
     assert_eq!(error.to_string(), "x has shape 2x1x1x3; only batch 1 can be planned");
 
     let mut graph = Graph::default();
     let x = graph.add_input("x", Shape::hwc(1 << 31, 1 << 30, 1));
     let y = graph.add("y", Op::Act(Activation::Relu), &[x]).unwrap();
     graph.outputs.push(y);
-    let error = plan::build(&graph, meta("huge")).unwrap_err();
+    let error = plan::build(&graph, meta("huge"), &plan::Options::LAYERED).unwrap_err();
     assert_eq!(error, PlanError::TooLarge { node: "x".into() });
 }
 

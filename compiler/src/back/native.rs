@@ -107,7 +107,7 @@ fn slices<'a>(
     output: &'a mut [f32],
 ) -> Slices<'a> {
     let range = |place: Place, len: usize| match place {
-        Place::Arena(id) => {
+        Place::Arena(id) | Place::Ring { buffer: id, .. } => {
             let start = plan.memory.buffers[id.0].offset / 4;
             start..start + len
         }
@@ -126,7 +126,7 @@ fn slices<'a>(
     let views: [&'a [f32]; 3] = [a, b, c];
     let (output_read, y): (&'a [f32], &'a mut [f32]) = match step.output {
         Place::Output => (&[], output),
-        Place::Input | Place::Arena(_) => (output, y),
+        Place::Input | Place::Arena(_) | Place::Ring { .. } => (output, y),
     };
     let found = std::array::from_fn(|i| match reads[i] {
         None => &[][..],

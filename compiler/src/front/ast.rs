@@ -1,6 +1,6 @@
 //! The grammar of a spec, and its typed form after checking.
 //!
-//! A spec is TOML: one `[net]`, optional `[weights]` and `[passes]`, and a list of `[[block]]`, executed in order. The macro
+//! A spec is TOML: one `[net]`, optional `[weights]`, `[passes]` and `[plan]`, and a list of `[[block]]`, executed in order. The macro
 //! accepts the same keys. Every unknown key, wrong type and impossible value is an error with its place.
 //!
 //! # `[net]`
@@ -69,12 +69,19 @@
 //! # `[passes]`
 //! `separate` (`"off"`, `"structure"`, `{ rank = 2 }`, `{ max_error = 0.05 }`), `separate_stem` (false), `skip` (a list of
 //! pass names).
+//!
+//! # `[plan]`
+//! | key | value | default |
+//! |---|---|---|
+//! | `threads` | the most threads that share an inference | 1 |
+//! | `prefer` | `"speed"`, or `"memory"`: the smallest memory, then speed within it | `"speed"` |
+//! | `stream` | `"auto"`: layers are computed row by row into one another where that serves what is preferred; `"never"`, `"always"` | `"auto"` |
 
 use std::collections::BTreeMap;
 
 use mnc_runtime::params::{Activation, PoolKind};
 
-use super::{PassOptions, Preprocess};
+use super::{PassOptions, PlanOptions, Preprocess};
 use crate::diag::Span;
 use crate::ir::{Padding, Shape};
 
@@ -92,6 +99,8 @@ pub const MAX_NODES: usize = 10_000;
 pub const MAX_ELEMENTS: usize = 1 << 29;
 /// Most weights of a net (512 MiB of f32; the largest shipped net has 33 million).
 pub const MAX_WEIGHTS: usize = 1 << 27;
+/// Most threads that a plan is made for.
+pub const MAX_THREADS: usize = 64;
 /// Deepest nesting of `residual` blocks.
 pub const MAX_DEPTH: usize = 8;
 
@@ -114,6 +123,8 @@ pub struct Spec {
     pub weights: Weights,
     /// Switches of optional passes.
     pub passes: PassOptions,
+    /// What the plan is made for.
+    pub plan: PlanOptions,
     /// In order of execution.
     pub blocks: Vec<Block>,
     /// The place of the net as a whole.

@@ -45,6 +45,8 @@ pub struct Net {
     pub weights_from: String,
     /// Switches of the optional passes.
     pub passes: PassOptions,
+    /// What the plan is made for.
+    pub plan: PlanOptions,
     /// Files the net was made of (spec, checkpoint, labels), for rebuild tracking.
     pub files: Vec<PathBuf>,
 }
@@ -124,6 +126,48 @@ impl Default for PassOptions {
     }
 }
 
+/// What a plan shall be good at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Prefer {
+    /// Few cycles.
+    Speed,
+    /// The smallest memory, then few cycles within it.
+    Memory,
+}
+
+/// Whether layers are streamed into one another, so that tensors between them never exist as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Where it serves what the plan prefers.
+    Auto,
+    /// Nowhere: layer by layer, every tensor whole and without gaps.
+    Never,
+    /// Wherever it is possible.
+    Always,
+}
+
+/// The `[plan]` table of a spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PlanOptions {
+    /// Most threads that share an inference.
+    pub threads: usize,
+    /// Speed or memory.
+    pub prefer: Prefer,
+    /// Which layers are streamed.
+    pub stream: Stream,
+}
+
+impl PlanOptions {
+    /// One kernel at a time over whole tensors, by one thread.
+    pub const LAYERED: Self = Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Never };
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Auto }
+    }
+}
+
 /// A net and the warnings about it.
 pub type Loaded = (Net, Diagnostics);
 
@@ -173,8 +217,8 @@ pub fn check_and_lower(
     let labels = labels::read(&spec, base_dir, &dry.graph, &mut files, &mut mistakes);
     let lowered = with_weights(&spec, base_dir, weights, &dry, &mut files, &mut mistakes);
     let (Some((graph, weights_from)), []) = (lowered, mistakes.as_slice()) else { return Err(mistakes) };
-    let (name, preprocess, passes) = (spec.name, spec.preprocess, spec.passes);
-    Ok((Net { name, graph, preprocess, labels, weights_from, passes, files }, Diagnostics::new()))
+    let (name, preprocess, passes, plan) = (spec.name, spec.preprocess, spec.passes, spec.plan);
+    Ok((Net { name, graph, preprocess, labels, weights_from, passes, plan, files }, Diagnostics::new()))
 }
 
 /// The graph again, with weights in it, and where they came from.

@@ -162,6 +162,7 @@ impl Run<'_> {
                 return Err(format!("{} does not fill the output", step.output_shape));
             }
             Place::Output => self.output = held,
+            Place::Ring { .. } => return Err("rings are not planned yet".to_owned()),
             Place::Arena(id) => {
                 let Some(b) = self.plan.memory.buffers.get(id.0) else { return Err(format!("there is no buffer {}", id.0)) };
                 if step.output_shape.elements() * 4 > b.bytes {
@@ -180,7 +181,7 @@ impl Run<'_> {
     fn shares_bytes(&self, a: Place, b: Place) -> bool {
         let buffer = |place| match place {
             Place::Arena(id) => self.plan.memory.buffers.get(id.0),
-            Place::Input | Place::Output => None,
+            Place::Input | Place::Output | Place::Ring { .. } => None,
         };
         match (buffer(a), buffer(b)) {
             (Some(a), Some(b)) => a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes,
@@ -210,6 +211,7 @@ impl Run<'_> {
         let held = match place {
             Place::Input => Some(self.plan.input.shape),
             Place::Output => self.output.map(|h| h.shape),
+            Place::Ring { .. } => return Err("rings are not planned yet".to_owned()),
             Place::Arena(id) => match self.plan.memory.buffers.get(id.0) {
                 None => return Err(format!("there is no buffer {}", id.0)),
                 Some(b) => {

@@ -80,6 +80,9 @@ pub(super) fn assign(layers: &[Layer], order: &Order) -> Assignment {
             offset,
             first: r.first,
             last: r.last,
+            pitch: layers[head].shape.c,
+            ring_rows: None,
+            apart: 0,
         })
         .collect();
     Assignment {
@@ -87,6 +90,8 @@ pub(super) fn assign(layers: &[Layer], order: &Order) -> Assignment {
             buffers,
             arena_bytes: placed.height,
             lower_bound_bytes: placed.bound,
+            layerwise_bound_bytes: placed.bound,
+            peak_with_input_bytes: placed.bound,
             proof: placed.proof,
             order_is_best: order.is_best,
         },

@@ -7,6 +7,8 @@
 //! Invariants, checked by `certify`: buffers that live at the same time do not overlap; every offset is a multiple of
 //! [`ALIGN`]; every read is of something written before; nothing reaches beyond the arena or the weight blob.
 
+pub use crate::front::{PlanOptions as Options, Prefer, Stream};
+
 use crate::front::Preprocess;
 use crate::ir::{DType, Graph, Shape};
 use mnc_runtime::params;
@@ -37,8 +39,12 @@ pub struct Plan {
     pub preprocess: Preprocess,
     /// Class names; may be empty.
     pub labels: Vec<String>,
-    /// In order of execution.
+    /// In order of execution; the position is the time that [`Buffer::first`] and `last` count.
     pub stages: Vec<Stage>,
+    /// The most threads that may run it: there are rings for that many.
+    pub threads: usize,
+    /// What it was made to be good at.
+    pub prefer: Prefer,
     /// The arena.
     pub memory: Memory,
     /// All constants as kernels read them.
@@ -72,10 +78,34 @@ impl Tensor {
 pub struct Stage {
     /// Name of its last step.
     pub name: String,
-    /// In order; step `i + 1` reads what step `i` writes.
+    /// In order; step `i + 1` reads what step `i` writes. All but the last write to rings.
     pub steps: Vec<Step>,
     /// Output rows of the last step computed at a time.
     pub strip_rows: usize,
+    /// How threads share it.
+    pub split: Split,
+    /// What it was thought to take when it was chosen.
+    pub estimate: Estimate,
+}
+
+/// How threads share a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// The first thread does it alone.
+    Alone,
+    /// A band of output rows of the last step each.
+    Rows,
+    /// A band of output channels each, in units of [`mnc_runtime::pack::PANEL`]; stages of one step only.
+    Channels,
+}
+
+/// Cycles of a stage by the model of machines in `cost`, those of the slowest thread.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// As it is planned.
+    pub cycles: u64,
+    /// If its steps were stages of their own.
+    pub layered: u64,
 }
 
 /// One kernel call.
@@ -104,8 +134,15 @@ pub enum Place {
     Input,
     /// The caller's output slice. Steps may read it too: what the last step overwrites in place already stands there.
     Output,
-    /// A buffer of the arena.
+    /// A buffer of the arena, one for all threads.
     Arena(BufferId),
+    /// A ring of rows in the arena, one for each thread: row `r` of the tensor stands at row `r % rows` of the ring.
+    Ring {
+        /// The rings of all threads together, [`Buffer::apart`] from one another.
+        buffer: BufferId,
+        /// Rows of the ring, at most the tensor's.
+        rows: usize,
+    },
 }
 
 /// Index into [`Memory::buffers`].
@@ -249,11 +286,15 @@ pub struct Memory {
     pub buffers: Vec<Buffer>,
     /// Size of the arena in bytes.
     pub arena_bytes: usize,
-    /// The most bytes alive at one step: no layer-by-layer plan with this order can use less.
+    /// The most bytes alive at one stage: no placement of these stages in this order can use less.
     pub lower_bound_bytes: usize,
+    /// The same for the best order found of the steps one by one, each with whole tensors without gaps.
+    pub layerwise_bound_bytes: usize,
+    /// The most bytes alive at one stage together with those of the caller's input where it is still to be read.
+    pub peak_with_input_bytes: usize,
     /// How the planner knows that it is done.
     pub proof: Proof,
-    /// Whether no other order of the steps has a lower peak (the search over orders came to its end).
+    /// Whether no other order of the stages has a lower peak (the search over orders came to its end).
     pub order_is_best: bool,
 }
 
@@ -262,14 +303,21 @@ pub struct Memory {
 pub struct Buffer {
     /// The graph node whose output it first held.
     pub name: String,
-    /// Size, rounded up to [`ALIGN`].
+    /// Size, rounded up to [`ALIGN`]; all threads' rings together.
     pub bytes: usize,
     /// From the start of the arena.
     pub offset: usize,
-    /// First step that writes it (counted over all stages).
+    /// First stage that writes it.
     pub first: usize,
-    /// Last step that reads or writes it.
+    /// Last stage that reads or writes it.
     pub last: usize,
+    /// Floats from a pixel to the next; more than there are channels where a power of two would make pixels fight for the
+    /// same lines of the cache.
+    pub pitch: usize,
+    /// Rows of a ring; `None` for a whole tensor.
+    pub ring_rows: Option<usize>,
+    /// Bytes from one thread's ring to the next one's, a multiple of [`ALIGN`]; 0 for a whole tensor.
+    pub apart: usize,
 }
 
 /// What is known of the arena's size.
@@ -320,7 +368,7 @@ impl Weights {
 }
 
 impl Plan {
-    /// All steps in order of execution; the position is the time that [`Buffer::first`] and `last` count.
+    /// All steps in order of execution.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.stages.iter().flat_map(|s| &s.steps)
     }
@@ -377,7 +425,7 @@ pub enum PlanError {
 ///
 /// # Errors
 /// [`PlanError`]: not one input and one output, a batch other than 1, or sizes beyond the address space.
-pub fn build(graph: &Graph, meta: Meta) -> Result<Plan, PlanError> {
+pub fn build(graph: &Graph, meta: Meta, options: &Options) -> Result<Plan, PlanError> {
     let layers = select::layers(graph)?;
     let order = schedule::order(&layers);
     let memory = memory::assign(&layers, &order);
@@ -396,6 +444,8 @@ pub fn build(graph: &Graph, meta: Meta) -> Result<Plan, PlanError> {
         labels: meta.labels,
         macs: steps.iter().map(|s| s.macs).sum(),
         stages: stages::group(steps),
+        threads: options.threads.max(1),
+        prefer: options.prefer,
         memory: memory.memory,
         weights: packer.finish(),
         params: meta.params,

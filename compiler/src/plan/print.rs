@@ -85,6 +85,7 @@ fn place(place: Place) -> String {
         Place::Input => "input".to_owned(),
         Place::Output => "output".to_owned(),
         Place::Arena(id) => format!("b{}", id.0),
+        Place::Ring { buffer, rows } => format!("b{}[{rows} rows]", buffer.0),
     }
 }
 

@@ -16,9 +16,18 @@
 //! a `Place` for a ring (a buffer and its number of rows), the choice of chains here (before `memory`, since it decides what
 //! is a ring), and the loop in the back ends. The last step of a stage may still accumulate in place on a residual.
 
-use super::{Stage, Step};
+use super::{Estimate, Split, Stage, Step};
 
 /// One stage a step, all rows in one strip.
 pub(super) fn group(steps: Vec<Step>) -> Vec<Stage> {
-    steps.into_iter().map(|step| Stage { name: step.name.clone(), strip_rows: step.output_shape.h, steps: vec![step] }).collect()
+    steps
+        .into_iter()
+        .map(|step| Stage {
+            name: step.name.clone(),
+            strip_rows: step.output_shape.h,
+            split: Split::Alone,
+            estimate: Estimate::default(),
+            steps: vec![step],
+        })
+        .collect()
 }

@@ -292,7 +292,7 @@ fn room(plan: &Plan, operand: Operand) -> Option<usize> {
         Operand::Weight(id) => plan.weights.data.len().checked_sub(plan.weights.entries.get(id.0)?.offset),
         Operand::Place(Place::Input) => Some(plan.input.shape.elements()),
         Operand::Place(Place::Output) => Some(plan.output.shape.elements()),
-        Operand::Place(Place::Arena(id)) => {
+        Operand::Place(Place::Arena(id) | Place::Ring { buffer: id, .. }) => {
             let offset = plan.memory.buffers.get(id.0)?.offset;
             Some(plan.memory.arena_bytes.checked_sub(offset)? / size_of::<f32>())
         }

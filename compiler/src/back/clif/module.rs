@@ -189,7 +189,7 @@ fn address(e: &mut Emit<'_>, plan: &Plan, bases: &[Value], operand: Operand) -> 
         Operand::Weight(id) => (bases[0], plan.weights.entries[id.0].offset as i64 * FLOAT),
         Operand::Place(Place::Input) => (bases[1], 0),
         Operand::Place(Place::Output) => (bases[2], 0),
-        Operand::Place(Place::Arena(id)) => (bases[3], plan.memory.buffers[id.0].offset as i64),
+        Operand::Place(Place::Arena(id) | Place::Ring { buffer: id, .. }) => (bases[3], plan.memory.buffers[id.0].offset as i64),
     };
     e.at(base, offset)
 }

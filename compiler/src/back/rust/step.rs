@@ -163,7 +163,7 @@ impl Operands<'_> {
                 self.uses.output = true;
                 format_ident!("output")
             }
-            Place::Arena(id) => {
+            Place::Arena(id) | Place::Ring { buffer: id, .. } => {
                 if let Some((_, name, range)) = self.views.iter_mut().find(|(p, ..)| *p == place) {
                     range.end = range.end.max(range.start + len);
                     return name.clone();

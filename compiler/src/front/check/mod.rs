@@ -9,10 +9,11 @@ use mnc_runtime::params::Activation;
 
 use self::reader::{Reader, array, boolean, int, number, string, table, word};
 use super::ast::{
-    Labels, LabelsFrom, Layout, MAX_CHANNELS, MAX_ELEMENTS, MAX_KERNEL, MAX_SIDE, Naming, PadRule, Spec, Style, Weights, Widths,
+    Labels, LabelsFrom, Layout, MAX_CHANNELS, MAX_ELEMENTS, MAX_KERNEL, MAX_SIDE, MAX_THREADS, Naming, PadRule, Spec, Style,
+    Weights, Widths,
 };
 use super::value::{Kind, Table, Value};
-use super::{ColorOrder, Filter, PassOptions, Preprocess, Resize, Separate};
+use super::{ColorOrder, Filter, PassOptions, PlanOptions, Prefer, Preprocess, Resize, Separate, Stream};
 use crate::diag::{Diagnostic, Diagnostics, Span};
 use crate::ir::Shape;
 
@@ -54,11 +55,13 @@ pub(crate) fn check(root: &Value) -> Checked {
     let net = r.need("net", "[net]", &mut out);
     let weights = r.get("weights");
     let passes = r.get("passes");
+    let plan = r.get("plan");
     let blocks = r.need("block", "[[block]]", &mut out);
     r.finish(&mut out);
 
     let weights = weights.map_or_else(default_weights, |v| check_weights(v, &mut out));
     let passes = passes.map_or_else(PassOptions::default, |v| check_passes(v, &mut out));
+    let plan = plan.map_or_else(PlanOptions::default, |v| check_plan(v, &mut out));
     let net = net.and_then(|v| check_net(v, &mut out));
     let plain = default_defaults();
     let defaults = net.as_ref().map_or(&plain, |n| &n.defaults);
@@ -73,6 +76,7 @@ pub(crate) fn check(root: &Value) -> Checked {
             labels: net.labels,
             weights,
             passes,
+            plan,
             blocks,
             span: net.span,
         })
@@ -302,6 +306,19 @@ fn check_passes(value: &Value, out: &mut Diagnostics) -> PassOptions {
     }
     r.finish(out);
     passes
+}
+
+fn check_plan(value: &Value, out: &mut Diagnostics) -> PlanOptions {
+    let mut plan = PlanOptions::default();
+    let Some(table) = table(value, out) else { return plan };
+    let mut r = Reader::new(table, &value.span, "`[plan]`");
+    plan.threads = r.get("threads").and_then(|v| int(v, 1..=MAX_THREADS, out)).unwrap_or(plan.threads);
+    let prefers = [("speed", Prefer::Speed), ("memory", Prefer::Memory)];
+    plan.prefer = r.get("prefer").and_then(|v| word(v, &prefers, out)).unwrap_or(plan.prefer);
+    let streams = [("auto", Stream::Auto), ("never", Stream::Never), ("always", Stream::Always)];
+    plan.stream = r.get("stream").and_then(|v| word(v, &streams, out)).unwrap_or(plan.stream);
+    r.finish(out);
+    plan
 }
 
 fn check_separate(value: &Value, out: &mut Diagnostics) -> Option<Separate> {
