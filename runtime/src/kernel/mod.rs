@@ -38,6 +38,16 @@ pub use pointwise::pointwise;
 //pub use pool::{global_pool, pool};
 //pub use softmax::{softmax, softmax_in_place};
 
+/// What [`crate::program`] calls: parts of kernels, with pointers, unchecked.
+pub(crate) mod bands {
+    pub(crate) use super::conv::Band as Conv;
+    pub(crate) use super::depthwise::Band as Depthwise;
+    pub(crate) use super::eltwise::MapBand as Map;
+    pub(crate) use super::pointwise::Band as Pointwise;
+    pub(crate) use super::pool::{MeanBand as Mean, WindowBand as Window};
+}
+pub(crate) use eltwise::Binary;
+
 use core::ops::Range;
 
 /// What is added to an output before the activation.

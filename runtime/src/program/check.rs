@@ -30,11 +30,16 @@ impl<'a> Checked<'a> {
     /// # Errors
     /// The first mistake.
     pub const fn new(program: Program<'a>) -> Result<Self, ProgramError> {
-        let mut i = 0;
+        let (mut i, mut first) = (0, 0);
         while i < program.stages.len() {
-            if let Some((step, what)) = check_stage(&program, &program.stages[i]) {
+            let stage = &program.stages[i];
+            if program.steps.len() - first < stage.steps {
+                return Err(ProgramError { stage: i, step: 0, what: "a stage of more steps than there are" });
+            }
+            if let Some((step, what)) = check_stage(&program, stage, first) {
                 return Err(ProgramError { stage: i, step, what });
             }
+            first += stage.steps;
             i += 1;
         }
         if program.threads == 0 {
@@ -55,6 +60,12 @@ impl<'a> Checked<'a> {
         }
     }
 
+    /// A program that [`Self::new`] let through before.
+    #[cfg(feature = "std")]
+    pub(super) const fn known(program: Program<'a>) -> Self {
+        Self(program)
+    }
+
     /// The program.
     #[must_use]
     pub const fn get(&self) -> &Program<'a> {
@@ -63,7 +74,7 @@ impl<'a> Checked<'a> {
 }
 
 /// Input rows that output rows `rows` of `op` read; of no rows, where the first would start.
-pub(super) const fn reach(op: &Op<'_>, rows: Range<usize>) -> Range<usize> {
+pub(super) const fn reach(op: &Op, rows: Range<usize>) -> Range<usize> {
     let (kernel, stride, pad, len) = match op {
         Op::Conv { params: p, .. } => (p.kernel_h, p.stride_h, p.pad_top, p.in_h),
         Op::Depthwise { params: p, .. } => (p.kernel_h, p.stride_h, p.pad_top, p.in_h),
@@ -122,22 +133,22 @@ macro_rules! ensure {
 }
 
 /// The step at which a stage is wrong, and why.
-const fn check_stage(program: &Program<'_>, stage: &Stage<'_>) -> Option<(usize, &'static str)> {
-    let n = stage.steps.len();
+const fn check_stage(program: &Program<'_>, stage: &Stage, first: usize) -> Option<(usize, &'static str)> {
+    let n = stage.steps;
     if n == 0 || n > MOST_STEPS || stage.strip == 0 {
         return Some((0, "a stage without steps, with too many, or with strips of no rows"));
     }
     let mut i = 0;
     while i < n {
-        let step = &stage.steps[i];
-        let before = if i == 0 { None } else { Some(&stage.steps[i - 1]) };
+        let step = &program.steps[first + i];
+        let before = if i == 0 { None } else { Some(&program.steps[first + i - 1]) };
         if let Some(what) = check_step(program, stage, step, before, i + 1 == n) {
             return Some((i, what));
         }
         // Nothing that the stage reads or writes elsewhere may be where this step writes.
         let mut j = 0;
         while j < n {
-            if let Some(what) = check_apart(program, step, &stage.steps[j], j as isize - i as isize, stage.split) {
+            if let Some(what) = check_apart(program, step, &program.steps[first + j], j as isize - i as isize, stage.split) {
                 return Some((i, what));
             }
             j += 1;
@@ -150,9 +161,9 @@ const fn check_stage(program: &Program<'_>, stage: &Stage<'_>) -> Option<(usize,
 /// What is wrong with a step by itself and with what it takes over from the one before.
 const fn check_step(
     program: &Program<'_>,
-    stage: &Stage<'_>,
-    step: &Step<'_>,
-    before: Option<&Step<'_>>,
+    stage: &Stage,
+    step: &Step,
+    before: Option<&Step>,
     last: bool,
 ) -> Option<&'static str> {
     ensure! {
@@ -172,7 +183,7 @@ const fn check_step(
         Split::Alone => {}
         Split::Rows => ensure! { by_rows(&step.op) => "bands of rows of a kernel that needs all rows" },
         Split::Channels => ensure! {
-            stage.steps.len() == 1 => "bands of channels of a chain",
+            stage.steps == 1 => "bands of channels of a chain",
             by_channels(&step.op) => "bands of channels of a kernel that needs all channels",
         },
     }
@@ -180,7 +191,7 @@ const fn check_step(
 }
 
 /// What is wrong with the parameters, weights and further operands of a step.
-const fn check_op(program: &Program<'_>, step: &Step<'_>) -> Option<&'static str> {
+const fn check_op(program: &Program<'_>, step: &Step) -> Option<&'static str> {
     let (x, y) = (&step.x, &step.y);
     let blob = program.weights;
     match &step.op {
@@ -264,12 +275,12 @@ const fn check_op(program: &Program<'_>, step: &Step<'_>) -> Option<&'static str
         }
         Op::Normalize { order, scale, shift } => {
             ensure! {
-                same_shape(x, y) && dense(x) && dense(y) && order.len() == y.channels => "a normalisation of another shape, or with gaps",
-                inside(*scale, order.len(), blob) && inside(*shift, order.len(), blob) => "constants outside of the blob",
+                same_shape(x, y) && dense(x) && dense(y) && inside(*order, y.channels, program.orders.len()) => "a normalisation of another shape, or with gaps",
+                inside(*scale, y.channels, blob) && inside(*shift, y.channels, blob) => "constants outside of the blob",
             }
             let mut i = 0;
-            while i < order.len() {
-                ensure! { order[i] < order.len() => "a channel that is not there" }
+            while i < y.channels {
+                ensure! { program.orders[*order + i] < y.channels => "a channel that is not there" }
                 i += 1;
             }
             None
@@ -313,8 +324,8 @@ const fn check_added(program: &Program<'_>, added: &Added, y: &View) -> Option<&
 /// What is wrong with what `other` reads and writes where `step` writes; `distance` is how much later in the stage it comes.
 const fn check_apart(
     program: &Program<'_>,
-    step: &Step<'_>,
-    other: &Step<'_>,
+    step: &Step,
+    other: &Step,
     distance: isize,
     split: Split,
 ) -> Option<&'static str> {
@@ -434,7 +445,7 @@ const fn dense(view: &View) -> bool {
 }
 
 /// Whether a kernel can compute some rows of its output from the rows that they reach.
-const fn by_rows(op: &Op<'_>) -> bool {
+const fn by_rows(op: &Op) -> bool {
     match op {
         Op::Conv { .. } | Op::Depthwise { .. } | Op::Pool(_) | Op::Add { .. } | Op::Scale { .. } | Op::Act(_) => true,
         Op::Pointwise { params: p, .. } => !p.pool,
@@ -443,7 +454,7 @@ const fn by_rows(op: &Op<'_>) -> bool {
 }
 
 /// Whether a kernel can compute some channels of its output.
-const fn by_channels(op: &Op<'_>) -> bool {
+const fn by_channels(op: &Op) -> bool {
     match op {
         Op::Conv { .. }
         | Op::Depthwise { .. }
@@ -458,7 +469,7 @@ const fn by_channels(op: &Op<'_>) -> bool {
 }
 
 /// Whether an output element depends on the same element of the input alone.
-const fn elementwise(op: &Op<'_>) -> bool {
+const fn elementwise(op: &Op) -> bool {
     match op {
         Op::Add { .. } | Op::Scale { .. } | Op::Act(_) | Op::Softmax => true,
         Op::Conv { .. }

@@ -22,9 +22,13 @@
 //! `check` looks over a program, `run` runs it; a new kernel is a variant of [`Op`] and an arm in both.
 
 mod check;
+#[cfg(feature = "std")]
+mod owned;
 mod run;
 
 pub use check::{Checked, ProgramError};
+#[cfg(feature = "std")]
+pub use owned::Owned;
 
 use crate::params::{self, Activation};
 
@@ -32,7 +36,11 @@ use crate::params::{self, Activation};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Program<'a> {
     /// In order of execution.
-    pub stages: &'a [Stage<'a>],
+    pub stages: &'a [Stage],
+    /// The steps of all stages, one stage's behind the other's.
+    pub steps: &'a [Step],
+    /// Channel orders of all [`Op::Normalize`].
+    pub orders: &'a [usize],
     /// Elements of the input.
     pub input: usize,
     /// Elements of the output.
@@ -47,9 +55,10 @@ pub struct Program<'a> {
 
 /// A chain of steps streamed over rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Stage<'a> {
-    /// Step `i + 1` reads what step `i` writes; all but the last write rings where there are several.
-    pub steps: &'a [Step<'a>],
+pub struct Stage {
+    /// How many of [`Program::steps`], behind those of the stages before: step `i + 1` reads what step `i` writes, all but the last
+    /// write rings.
+    pub steps: usize,
     /// Output rows of the last step computed at a time; at least 1.
     pub strip: usize,
     /// How threads share it.
@@ -69,9 +78,9 @@ pub enum Split {
 
 /// One kernel call.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Step<'a> {
+pub struct Step {
     /// What is computed.
-    pub op: Op<'a>,
+    pub op: Op,
     /// What it reads first.
     pub x: View,
     /// What it writes; the same view as `x` where it is done in place.
@@ -125,7 +134,7 @@ pub enum Added {
 /// A kernel with its parameters and operands besides input and output. `weight`, `bias`, `value` … are positions in the weight
 /// blob, in floats.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Op<'a> {
+pub enum Op {
     /// Dense convolution.
     Conv {
         /// Sizes.
@@ -187,8 +196,8 @@ pub enum Op<'a> {
     Softmax,
     /// `y[c] = x[order[c]] * scale[c] + shift[c]`
     Normalize {
-        /// Input channel of each output channel.
-        order: &'a [usize],
+        /// Position in [`Program::orders`] of the input channel of each output channel.
+        order: usize,
         /// One factor a channel.
         scale: usize,
         /// One addend a channel.

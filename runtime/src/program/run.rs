@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::check::{Checked, MOST_STEPS, reach};
-use super::{Added, Op, Place, Split, Stage, Step, View};
+use super::{Added, Op, Place, Program, Split, Stage, Step, View};
 use crate::isa::Isa;
 use crate::kernel::bands::{Conv, Depthwise, Map, Mean, Pointwise, Window};
 use crate::kernel::{self, Binary, Rows};
@@ -64,17 +64,20 @@ impl<'a> Inference<'a> {
     /// # Safety
     /// `threads` is at most the program's, every thread below it runs once, and nothing else uses the operands meanwhile.
     unsafe fn part(&self, thread: usize, threads: usize, wait: impl Fn()) {
-        for stage in self.program.get().stages {
+        let Program { stages, mut steps, .. } = *self.program.get();
+        for stage in stages {
+            let these;
+            (these, steps) = steps.split_at(stage.steps);
             // SAFETY: as the caller keeps it; no thread is in another stage, for all of them wait behind each.
-            unsafe { self.stage(stage, thread, threads) };
+            unsafe { self.stage(stage, these, thread, threads) };
             wait();
         }
     }
 
     /// # Safety
     /// As for [`Self::part`], with all threads in this stage.
-    unsafe fn stage(&self, stage: &Stage<'_>, thread: usize, threads: usize) {
-        let Some(last) = stage.steps.last() else { return };
+    unsafe fn stage(&self, stage: &Stage, steps: &[Step], thread: usize, threads: usize) {
+        let Some(last) = steps.last() else { return };
         let share = |n: usize| n * thread / threads..n * (thread + 1) / threads;
         let (rows, channels) = (0..out_rows(last), 0..last.y.channels);
         let (rows, channels) = match stage.split {
@@ -90,15 +93,14 @@ impl<'a> Inference<'a> {
             return;
         }
         // SAFETY: bands of different threads are apart.
-        unsafe { self.band(stage, rows, channels, thread) };
+        unsafe { self.band(stage.strip, steps, rows, channels, thread) };
     }
 
     /// The rows `rows` of the last step, strip by strip.
     ///
     /// # Safety
     /// No other thread computes these rows and channels.
-    unsafe fn band(&self, stage: &Stage<'_>, rows: Range<usize>, channels: Range<usize>, thread: usize) {
-        let steps = stage.steps;
+    unsafe fn band(&self, strip: usize, steps: &[Step], rows: Range<usize>, channels: Range<usize>, thread: usize) {
         let last = steps.len() - 1;
         let mut done = [0; MOST_STEPS];
         done[last] = rows.start;
@@ -107,7 +109,7 @@ impl<'a> Inference<'a> {
         }
         let mut needed = [0; MOST_STEPS];
         while done[last] < rows.end {
-            needed[last] = (done[last] + stage.strip).min(rows.end);
+            needed[last] = (done[last] + strip).min(rows.end);
             for i in (1..=last).rev() {
                 needed[i - 1] = reach(&steps[i].op, done[i]..needed[i]).end;
             }
@@ -166,7 +168,7 @@ impl<'a> Inference<'a> {
     ///
     /// # Safety
     /// No other thread computes them, and none writes what they read.
-    unsafe fn call(&self, step: &Step<'_>, rows: Range<usize>, channels: Range<usize>, thread: usize) {
+    unsafe fn call(&self, step: &Step, rows: Range<usize>, channels: Range<usize>, thread: usize) {
         let Memory { isa, weights, .. } = self.memory;
         let weight = |at: usize| weights.wrapping_add(at);
         let first = rows.start;
@@ -247,6 +249,7 @@ impl<'a> Inference<'a> {
                 Op::Softmax if step.x == step.y => kernel::softmax_in_place(self.slice_mut(&step.y, thread)),
                 Op::Softmax => kernel::softmax(self.slice(&step.x, thread), self.slice_mut(&step.y, thread)),
                 Op::Normalize { order, scale, shift } => {
+                    let order = &self.program.get().orders[*order..][..step.y.channels];
                     let constants = |at| core::slice::from_raw_parts(weight(at), order.len());
                     let (x, y) = (self.slice(&step.x, thread), self.slice_mut(&step.y, thread));
                     kernel::normalize(step.y.rows * step.y.width, order, constants(*scale), constants(*shift), x, y);
@@ -268,12 +271,12 @@ impl<'a> Inference<'a> {
 }
 
 /// Output rows by which a step is banded; one for what needs all of its input.
-fn out_rows(step: &Step<'_>) -> usize {
+fn out_rows(step: &Step) -> usize {
     step.y.rows
 }
 
 /// The first row behind `row` at which one of the rings that a step goes through row by row starts again.
-fn piece_end(step: &Step<'_>, row: usize) -> usize {
+fn piece_end(step: &Step, row: usize) -> usize {
     let end = |view: &View| match view.place {
         Place::Ring { .. } => (row / view.rows.max(1) + 1) * view.rows.max(1),
         Place::Input | Place::Output | Place::Arena(_) => usize::MAX,
@@ -328,9 +331,11 @@ impl Checked<'_> {
         output: &mut [f32],
     ) -> Result<(), RunError> {
         let inference = Inference::new(self, isa, weights, arena, input, output)?;
-        if let Some(stage) = self.get().stages.get(stage) {
+        let Program { stages, steps, .. } = *self.get();
+        if let Some((before, [stage, ..])) = stages.split_at_checked(stage) {
+            let first = before.iter().map(|s| s.steps).sum::<usize>();
             // SAFETY: one thread; the slices stay borrowed.
-            unsafe { inference.stage(stage, 0, 1) };
+            unsafe { inference.stage(stage, &steps[first..][..stage.steps], 0, 1) };
         }
         Ok(())
     }
