@@ -1,7 +1,8 @@
 //! Back ends: a [`crate::plan::Plan`] in, running code out. They decide nothing; they import neither `ir` nor `pass`.
 //!
-//! * [`native`] calls the runtime's kernels one after another, from data: no code is generated.
-//! * [`rust`] writes Rust source that calls the runtime's const-generic kernels.
+//! * [`mod@program`] turns a plan into the tables that the runtime's interpreter reads.
+//! * [`native`] runs those tables from memory: no code is generated.
+//! * [`rust`] writes them down as Rust constants.
 //! * `clif` (feature `jit`) lowers every kernel to cranelift IR: code in memory, or an object file.
 //!
 //! To add one: a folder here that walks `Plan::steps` with an exhaustive `match` over `Kernel`.
@@ -9,4 +10,5 @@
 #[cfg(feature = "jit")]
 pub mod clif;
 pub mod native;
+pub mod program;
 pub mod rust;

@@ -1,0 +1,137 @@
+//! A plan as the runtime's [`Program`]: the same stages and steps with places turned into positions.
+//!
+//! What the interpreter runs, what the Rust back end writes down as constants, and what the JIT and objects for wide targets
+//! carry as a table.
+
+use mnc_runtime::program::{Added, Op, Owned, Place, Program, Split, Stage, Step, View};
+
+use crate::ir::Shape;
+use crate::plan::{self, Kernel, Plan, Residual, WeightId};
+
+/// The tables of a plan's program.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tables {
+    /// [`Program::stages`]
+    pub stages: Vec<Stage>,
+    /// [`Program::steps`]
+    pub steps: Vec<Step>,
+    /// [`Program::orders`]
+    pub orders: Vec<usize>,
+    input: usize,
+    output: usize,
+    arena: usize,
+    weights: usize,
+    threads: usize,
+}
+
+impl Tables {
+    /// Of a certified plan.
+    #[must_use]
+    pub fn new(plan: &Plan) -> Self {
+        let mut tables = Self {
+            stages: Vec::with_capacity(plan.stages.len()),
+            steps: Vec::new(),
+            orders: Vec::new(),
+            input: plan.input.shape.elements(),
+            output: plan.output.shape.elements(),
+            arena: plan.memory.arena_bytes.div_ceil(4),
+            weights: plan.weights.data.len(),
+            threads: plan.threads,
+        };
+        for stage in &plan.stages {
+            let split = match stage.split {
+                plan::Split::Alone => Split::Alone,
+                plan::Split::Rows => Split::Rows,
+                plan::Split::Channels => Split::Channels,
+            };
+            tables.stages.push(Stage { steps: stage.steps.len(), strip: stage.strip_rows.max(1), split });
+            for step in &stage.steps {
+                let step = tables.step(plan, step);
+                tables.steps.push(step);
+            }
+        }
+        tables
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> Program<'_> {
+        let Self { stages, steps, orders, input, output, arena, weights, threads } = self;
+        Program { stages, steps, orders, input: *input, output: *output, arena: *arena, weights: *weights, threads: *threads }
+    }
+
+    fn step(&mut self, plan: &Plan, step: &plan::Step) -> Step {
+        let at = |id: WeightId| plan.weights.entries[id.0].offset;
+        let view = |place: plan::Place, shape: Shape| view(plan, place, shape);
+        let added = |residual: &Residual| match residual {
+            Residual::None => Added::Nothing,
+            Residual::InPlace => Added::InPlace,
+            Residual::From(place) => Added::From(view(*place, step.output_shape)),
+        };
+        let factors = |place: plan::Place, c: usize| view(place, Shape::hwc(1, 1, c));
+        let op = match &step.kernel {
+            Kernel::Conv { params, weight, bias, pad_value, residual } => Op::Conv {
+                params: *params,
+                weight: at(*weight),
+                bias: at(*bias),
+                pad_value: pad_value.map(at),
+                added: added(residual),
+            },
+            Kernel::Depthwise { params, weight, bias, pad_value } => {
+                Op::Depthwise { params: *params, weight: at(*weight), bias: at(*bias), pad_value: pad_value.map(at) }
+            }
+            Kernel::Pointwise { params, weight, bias, scale, residual } => Op::Pointwise {
+                params: *params,
+                weight: at(*weight),
+                bias: at(*bias),
+                scale: scale.map(|s| factors(s, params.in_c)),
+                added: added(residual),
+            },
+            Kernel::Pool(params) => Op::Pool(*params),
+            Kernel::GlobalPool { .. } => Op::GlobalPool,
+            Kernel::Add { other, act, .. } => Op::Add { other: view(*other, step.output_shape), act: *act },
+            Kernel::Scale { scale, c, act, .. } => Op::Scale { scale: factors(*scale, *c), act: *act },
+            Kernel::Act { act, .. } => Op::Act(*act),
+            Kernel::Softmax { .. } => Op::Softmax,
+            Kernel::Normalize { order, scale, shift, .. } => {
+                let first = self.orders.len();
+                self.orders.extend(order);
+                Op::Normalize { order: first, scale: at(*scale), shift: at(*shift) }
+            }
+            Kernel::Pad { top, left, value } => Op::Pad { top: *top, left: *left, value: value.map(at) },
+            Kernel::Copy { .. } => Op::Copy,
+            Kernel::Constant { value, .. } => Op::Constant { value: at(*value) },
+        };
+        Step { op, x: view(step.input, step.input_shape), y: view(step.output, step.output_shape) }
+    }
+}
+
+/// The program of a certified plan, checked once more by the runtime.
+///
+/// # Panics
+/// If the runtime refuses it: a mistake in the planner that `certify` missed, never in the input.
+#[must_use]
+pub fn owned(plan: &Plan) -> Owned {
+    match Owned::new(Tables::new(plan).program()) {
+        Ok(owned) => owned,
+        Err(error) => panic!("the runtime refuses the plan of {}: {error}", plan.name),
+    }
+}
+
+/// A tensor of `shape` at `place`.
+fn view(plan: &Plan, place: plan::Place, shape: Shape) -> View {
+    let whole = |place| View::whole(place, shape.h, shape.w, shape.c);
+    match place {
+        plan::Place::Input => whole(Place::Input),
+        plan::Place::Output => whole(Place::Output),
+        plan::Place::Arena(id) => {
+            let buffer = &plan.memory.buffers[id.0];
+            View { pitch: buffer.pitch.max(shape.c), ..whole(Place::Arena(buffer.offset / 4)) }
+        }
+        plan::Place::Ring { buffer, rows } => {
+            let buffer = &plan.memory.buffers[buffer.0];
+            let place = Place::Ring { first: buffer.offset / 4, apart: buffer.apart / 4 };
+            View { rows, pitch: buffer.pitch.max(shape.c), ..whole(place) }
+        }
+    }
+}
