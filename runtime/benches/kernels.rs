@@ -63,7 +63,7 @@ fn depthwise(in_h: usize, c: usize, k: usize, stride: usize) -> Layer<Depthwise>
         p,
         x: data(in_h * in_h * c),
         w: data(pack::depthwise_len(k * k, c)),
-        bias: data(pack::depthwise_bias_len(c)),
+        bias: data(pack::bias_len(c)),
         y: data(out * out * c),
         flops: 2 * out * out * c * k * k,
     }

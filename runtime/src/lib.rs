@@ -13,9 +13,7 @@
 //!
 //! Invariant: `unsafe` stands in `isa` (instructions), `kernel::depthwise` (loads whose bounds its entry has checked),
 //! `weights` (bytes seen as floats) and `arena` (zeroed allocation), nowhere else.
-#![no_std]
-#[cfg(feature = "std")]
-extern crate std;
+#![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod arena;
 pub mod isa;

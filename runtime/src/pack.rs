@@ -1,15 +1,16 @@
-//! Packed weights: the order in which kernels read them, zero padded to whole vectors so that no kernel needs a mask.
+//! Packed weights: the order in which kernels read them, zero padded to whole panels so that no kernel needs a mask.
 //!
 //! * `panels`, for [`crate::kernel::pointwise`] and [`crate::kernel::conv`]: a `[k][n]` matrix as `[ceil(n / 16)][k][16]`, so a
 //!   register tile of sixteen output channels reads one panel from front to back.
-//! * `depthwise`: `[taps][c]` as `[ceil(c / 8)][taps][8]`, so eight channels read all their taps in a row.
+//! * `depthwise`: `[taps][c]` as `[ceil(c / 16)][taps][16]`: a vector of sixteen lanes reads a block's taps from front to back, one of
+//!   eight reads one half of every row.
 //!
-//! Biases are padded with zeros to whole panels ([`bias_len`]) or whole vectors ([`depthwise_bias_len`]).
+//! Biases are padded with zeros to whole panels or blocks ([`bias_len`]).
 
-/// Output channels of a panel.
-pub const PANEL: usize = 16;
-/// Channels of a vector.
-pub const LANES: usize = 8;
+use crate::isa::simd::MOST_LANES;
+
+/// Output channels of a panel, or of a block of depthwise weights: as many as the widest vector has lanes.
+pub const PANEL: usize = MOST_LANES;
 
 /// Elements of a `[k][n]` matrix in panels.
 #[must_use]
@@ -21,13 +22,13 @@ pub const fn panels_len(k: usize, n: usize) -> usize {
 pub fn panels(k: usize, n: usize, w: &[f32], out: &mut [f32]) {
     assert_eq!(w.len(), k * n, "weights of a {k} x {n} matrix");
     assert_eq!(out.len(), panels_len(k, n), "panels of a {k} x {n} matrix");
-    blocks::<PANEL>(k, n, w, out);
+    blocks(k, n, w, out);
 }
 
-/// Elements of `[taps][c]` depthwise weights in blocks of eight channels.
+/// Elements of `[taps][c]` depthwise weights in blocks of [`PANEL`] channels.
 #[must_use]
 pub const fn depthwise_len(taps: usize, c: usize) -> usize {
-    c.div_ceil(LANES) * LANES * taps
+    panels_len(taps, c)
 }
 
 /// Packs `w`, depthwise weights `[taps][c]` with `c` output channels, into `out` of [`depthwise_len`] elements. Panics where a
@@ -35,19 +36,13 @@ pub const fn depthwise_len(taps: usize, c: usize) -> usize {
 pub fn depthwise(taps: usize, c: usize, w: &[f32], out: &mut [f32]) {
     assert_eq!(w.len(), taps * c, "depthwise weights of {taps} taps and {c} channels");
     assert_eq!(out.len(), depthwise_len(taps, c), "packed depthwise weights of {taps} taps and {c} channels");
-    blocks::<LANES>(taps, c, w, out);
+    blocks(taps, c, w, out);
 }
 
-/// Elements of the bias of `n` output channels in whole panels: what pointwise and dense convolutions read.
+/// Elements of the bias of `n` output channels in whole panels.
 #[must_use]
 pub const fn bias_len(n: usize) -> usize {
     n.div_ceil(PANEL) * PANEL
-}
-
-/// Elements of the bias of `c` output channels in whole vectors: what a depthwise convolution reads.
-#[must_use]
-pub const fn depthwise_bias_len(c: usize) -> usize {
-    c.div_ceil(LANES) * LANES
 }
 
 /// Copies a bias (nothing, for a layer without one) and fills up with zeros. Panics where `out` is shorter than `bias`.
@@ -57,12 +52,12 @@ pub fn bias(bias: Option<&[f32]>, out: &mut [f32]) {
     out[bias.len()..].fill(0.0);
 }
 
-/// `[k][n]` to `[ceil(n / WIDTH)][k][WIDTH]`.
-fn blocks<const WIDTH: usize>(k: usize, n: usize, w: &[f32], out: &mut [f32]) {
-    for (block, out) in out.chunks_exact_mut((k * WIDTH).max(1)).enumerate() {
-        let first = block * WIDTH;
-        let valid = WIDTH.min(n - first);
-        for (row, out) in out.chunks_exact_mut(WIDTH).enumerate() {
+/// `[k][n]` to `[ceil(n / PANEL)][k][PANEL]`.
+fn blocks(k: usize, n: usize, w: &[f32], out: &mut [f32]) {
+    for (block, out) in out.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
+        let first = block * PANEL;
+        let valid = PANEL.min(n - first);
+        for (row, out) in out.chunks_exact_mut(PANEL).enumerate() {
             out[..valid].copy_from_slice(&w[row * n + first..][..valid]);
             out[valid..].fill(0.0);
         }
@@ -94,8 +89,8 @@ mod tests {
             let mut out = vec![f32::NAN; depthwise_len(taps, c)];
             depthwise(taps, c, &w, &mut out);
             for (at, v) in out.iter().enumerate() {
-                let (block, tap, lane) = (at / (taps * LANES), at / LANES % taps, at % LANES);
-                let channel = block * LANES + lane;
+                let (block, tap, lane) = (at / (taps * PANEL), at / PANEL % taps, at % PANEL);
+                let channel = block * PANEL + lane;
                 prop_assert_eq!(*v, if channel < c { w[tap * c + channel] } else { 0.0 });
             }
         }
@@ -109,6 +104,5 @@ mod tests {
         bias(None, &mut out);
         assert_eq!(out, [0.0; 4]);
         assert_eq!((bias_len(1), bias_len(16), bias_len(17)), (16, 16, 32));
-        assert_eq!((depthwise_bias_len(1), depthwise_bias_len(8), depthwise_bias_len(9)), (8, 8, 16));
     }
 }

@@ -358,7 +358,7 @@ fn check_depthwise(p: &params::Depthwise, padded: bool, strip: usize, seed: u64)
     let mut packed = vec![0.0; pack::depthwise_len(taps, out_c)];
     pack::depthwise(taps, out_c, &w, &mut packed);
     let weight = planner.weight(&packed);
-    let (b, packed) = bias(out_c, seed + 1, pack::depthwise_bias_len(out_c));
+    let (b, packed) = bias(out_c, seed + 1, pack::bias_len(out_c));
     let bias = planner.weight(&packed);
     let value = random(p.in_c, seed + 2);
     let pad_value = padded.then(|| planner.weight(&value));
@@ -482,7 +482,7 @@ fn small_net() -> Planner {
     let mut packed = vec![0.0; pack::depthwise_len(9, 13)];
     pack::depthwise(9, 13, &w, &mut packed);
     let weight = p.weight(&packed);
-    let (_, packed) = bias(13, 3, pack::depthwise_bias_len(13));
+    let (_, packed) = bias(13, 3, pack::bias_len(13));
     let bias = p.weight(&packed);
     let b = p.buffer(stem_shape.elements());
     let depthwise = params::Depthwise {

@@ -13,7 +13,8 @@ use super::output::size;
 use super::table::{table, thousands};
 use super::verify::input;
 use crate::Compiled;
-use crate::back::native;
+use crate::back::native::NativeNet;
+use crate::diag::Diagnostic;
 
 /// Runs before measuring start: until this time has passed, and two at least.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -44,7 +45,7 @@ pub(super) fn run(args: &Bench, console: &mut Console) -> Result<(), Failure> {
     }
     console.progress_done();
     let peak = isa::peak_fma(Isa::detect());
-    let stages = if args.profile { profile(&net, &x, &mut y, runs) } else { Vec::new() };
+    let stages = if args.profile { profile(&net, &x, &mut y, runs)? } else { Vec::new() };
     report(args, &net, Measured { engine: engine.name(), ms, compile_ms, peak, stages }, console)
 }
 
@@ -54,15 +55,14 @@ fn quantile(ms: &[f64], q: f64) -> f64 {
 }
 
 /// The time of every stage by the runtime's kernels, as (name, multiply-adds, median milliseconds).
-fn profile(net: &Compiled, x: &[f32], y: &mut [f32], runs: usize) -> Vec<(String, u64, f64)> {
-    let plan = &net.plan;
-    let isa = Isa::detect();
-    let mut arena = engine::Arena::new(plan);
-    let mut times = vec![Vec::with_capacity(runs); plan.stages.len()];
+fn profile(net: &Compiled, x: &[f32], y: &mut [f32], runs: usize) -> Result<Vec<(String, u64, f64)>, Failure> {
+    let mut native = NativeNet::new(net.plan.clone(), Isa::detect());
+    let stages = &net.plan.stages;
+    let mut times = vec![Vec::with_capacity(runs); stages.len()];
     for run in 0..=runs {
-        for (stage, times) in plan.stages.iter().zip(&mut times) {
+        for (stage, times) in times.iter_mut().enumerate() {
             let start = Instant::now();
-            native::stage(plan, isa, stage, arena.floats(), x, y);
+            native.run_stage(stage, x, y).map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
             // The first run only warms up.
             if run > 0 {
                 times.push(start.elapsed().as_secs_f64() * 1e3);
@@ -74,7 +74,7 @@ fn profile(net: &Compiled, x: &[f32], y: &mut [f32], runs: usize) -> Vec<(String
         quantile(&ms, 0.5)
     };
     let macs = |s: &crate::plan::Stage| s.steps.iter().map(|s| s.macs).sum();
-    plan.stages.iter().zip(times).map(|(s, t)| (s.name.clone(), macs(s), median(t))).collect()
+    Ok(stages.iter().zip(times).map(|(s, t)| (s.name.clone(), macs(s), median(t))).collect())
 }
 
 /// What was measured, in milliseconds and GFLOP/s; a multiply-add is two operations.

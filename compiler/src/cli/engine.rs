@@ -9,24 +9,16 @@ use super::Failure;
 use super::args::{self, EngineName};
 use crate::Compiled;
 use crate::back::clif::{JitNet, compile_jit};
-use crate::back::native;
+use crate::back::native::NativeNet;
 use crate::diag::Diagnostic;
 use crate::ir::eval::eval;
-use crate::plan::{ALIGN, Plan};
 
 /// A net ready to run.
 pub(super) enum Engine<'a> {
     /// Code in memory.
     Jit(Box<JitNet>),
-    /// The runtime's kernels, called from the plan.
-    Native {
-        /// Compiled net.
-        net: &'a Compiled,
-        /// Whose kernels.
-        isa: Isa,
-        /// Its intermediate tensors.
-        arena: Arena,
-    },
+    /// The runtime's kernels, by its interpreter.
+    Native(Box<NativeNet>),
     /// Naive loops over the graph as specified.
     Reference(&'a Compiled),
 }
@@ -49,14 +41,14 @@ impl<'a> Engine<'a> {
 
     /// The runtime's kernels for `isa`.
     pub fn native(net: &'a Compiled, isa: Isa) -> Self {
-        Engine::Native { net, isa, arena: Arena::new(&net.plan) }
+        Engine::Native(Box::new(NativeNet::new(net.plan.clone(), isa)))
     }
 
     /// What `--engine` and JSON call it.
     pub fn name(&self) -> String {
         match self {
             Engine::Jit(_) => "jit".to_owned(),
-            Engine::Native { isa, .. } => format!("native-{}", isa.name()),
+            Engine::Native(net) => format!("native-{}", net.isa().name()),
             Engine::Reference(_) => "reference".to_owned(),
         }
     }
@@ -69,8 +61,8 @@ impl<'a> Engine<'a> {
                 net.run(input, output).map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
                 Ok(start.elapsed())
             }
-            Engine::Native { net, isa, arena } => {
-                native::run(&net.plan, *isa, arena.floats(), input, output)
+            Engine::Native(net) => {
+                net.run(input, output)
                     .map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
                 Ok(start.elapsed())
             }
@@ -81,22 +73,6 @@ impl<'a> Engine<'a> {
                 Ok(took)
             }
         }
-    }
-}
-
-/// The memory of a plan's intermediate tensors, on a boundary of cache lines.
-pub(super) struct Arena(Vec<f32>);
-
-impl Arena {
-    /// Zeroed, of the size that `plan` wants.
-    pub fn new(plan: &Plan) -> Self {
-        Self(vec![0.0; plan.memory.arena_bytes / 4 + ALIGN / 4])
-    }
-
-    /// All of it.
-    pub fn floats(&mut self) -> &mut [f32] {
-        let skip = self.0.as_ptr().align_offset(ALIGN).min(ALIGN / 4);
-        &mut self.0[skip..]
     }
 }
 

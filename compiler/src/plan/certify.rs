@@ -303,8 +303,8 @@ fn demand(step: &Step) -> Demand {
         }
         Kernel::Depthwise { params: p, weight, bias, pad_value } => {
             let out_c = p.in_c * p.multiplier;
-            d.packed(*weight, p.kernel_h.checked_mul(p.kernel_w), out_c, 8);
-            d.packed(*bias, Some(1), out_c, 8);
+            d.packed(*weight, p.kernel_h.checked_mul(p.kernel_w), out_c, 16);
+            d.packed(*bias, Some(1), out_c, 16);
             pad_value.iter().for_each(|&v| d.weight(v, Some(p.in_c)));
             d.expect((p.in_h, p.in_w, p.in_c) == hwc(x) && (p.out_h, p.out_w, out_c) == hwc(y), SHAPES);
             d.expect(![p.kernel_h, p.kernel_w, p.stride_h, p.stride_w].contains(&0), SHAPES);

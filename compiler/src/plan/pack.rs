@@ -22,7 +22,7 @@ pub(super) enum Layout {
         /// Columns.
         n: usize,
     },
-    /// `[taps][c]` as groups of [`pack::LANES`] channels.
+    /// `[taps][c]` as groups of [`pack::PANEL`] channels.
     Depthwise {
         /// Window elements.
         taps: usize,
@@ -38,7 +38,7 @@ impl Layout {
     fn len(self, len: usize) -> Option<usize> {
         match self {
             Layout::Panels { k, n } => n.checked_next_multiple_of(pack::PANEL)?.checked_mul(k),
-            Layout::Depthwise { taps, c } => c.checked_next_multiple_of(pack::LANES)?.checked_mul(taps),
+            Layout::Depthwise { taps, c } => c.checked_next_multiple_of(pack::PANEL)?.checked_mul(taps),
             Layout::Padded(multiple) => len.checked_next_multiple_of(multiple),
         }
     }

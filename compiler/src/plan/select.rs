@@ -5,7 +5,7 @@
 use super::pack::{Layout, Overflow, Packer};
 use super::{ALIGN, Kernel, Place, PlanError, Residual, Step};
 use crate::ir::{Graph, NodeId, Op, Shape, op};
-use mnc_runtime::pack::{LANES, PANEL};
+use mnc_runtime::pack::PANEL;
 use mnc_runtime::params::{self, Activation};
 
 /// A step to be: one graph node that the output depends on. The last layer of [`layers`] writes the output, and since every
@@ -209,7 +209,7 @@ fn kernel(
             Kernel::Depthwise {
                 params: depthwise(d, x, out),
                 weight: packer.constant(d.weight, Layout::Depthwise { taps, c }, &named("weight"))?,
-                bias: packer.bias(d.bias, c, LANES, &named("bias"))?,
+                bias: packer.bias(d.bias, c, PANEL, &named("bias"))?,
                 pad_value: d.pad_value.map(|v| packer.constant(v, Layout::Padded(1), &named("pad_value"))).transpose()?,
             }
         }
@@ -220,7 +220,7 @@ fn kernel(
             Kernel::Depthwise {
                 params: pixelwise(x),
                 weight: packer.computed(scale, Layout::Depthwise { taps: 1, c: x.c }, &named("scale"))?,
-                bias: packer.computed(shift, Layout::Padded(LANES), &named("shift"))?,
+                bias: packer.computed(shift, Layout::Padded(PANEL), &named("shift"))?,
                 pad_value: None,
             }
         }

@@ -30,6 +30,7 @@ impl Simd for Avx2 {
     const NARROW_ROWS: usize = 10;
     /// Eight sums, six inputs, one weight.
     const DEPTHWISE: (usize, usize) = (2, 4);
+    const MASKS: bool = false;
 
     type V = __m256;
 

@@ -36,6 +36,7 @@ impl Simd for Avx512 {
     const NARROW_ROWS: usize = 14;
     /// Fourteen sums, nine inputs (fifteen at stride 2), one weight.
     const DEPTHWISE: (usize, usize) = (2, 7);
+    const MASKS: bool = true;
 
     type V = __m512;
 

@@ -41,6 +41,7 @@ impl Simd for Neon {
     const NARROW_ROWS: usize = 8;
     /// Sixteen registers of sums, twelve of inputs, two of a weight.
     const DEPTHWISE: (usize, usize) = (2, 4);
+    const MASKS: bool = false;
 
     type V = [float32x4_t; 2];
 

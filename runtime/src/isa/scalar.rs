@@ -33,6 +33,7 @@ impl Simd for Scalar {
     const NARROW_ROWS: usize = 4;
     /// With few registers a tile and its inputs do not fit.
     const DEPTHWISE: (usize, usize) = (1, 1);
+    const MASKS: bool = false;
 
     type V = [f32; LANES];
 

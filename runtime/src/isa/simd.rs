@@ -19,6 +19,8 @@ pub(crate) trait Simd: Copy {
     const NARROW_ROWS: usize;
     /// Output rows and columns of a depthwise 3x3 tile, whose sums, one row of inputs and one weight must fit the register file.
     const DEPTHWISE: (usize, usize);
+    /// Whether a part of a vector is read and written as fast as the whole.
+    const MASKS: bool;
 
     /// `LANES` f32.
     type V: Copy;

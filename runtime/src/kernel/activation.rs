@@ -1,6 +1,5 @@
 //! Activations on vectors, and the exponential that two of them and softmax need.
 
-use crate::isa::simd::MOST_LANES;
 use crate::isa::{Job, Simd};
 use crate::params::Activation;
 
@@ -96,27 +95,40 @@ pub(super) fn activate<S: Simd, const ROWS: usize, const COLUMNS: usize>(
         Activation::HSwish => each::<S, HSwish, ROWS, COLUMNS>(s, tile),
         Activation::HSigmoid => each::<S, HSigmoid, ROWS, COLUMNS>(s, tile),
         Activation::Sigmoid => {
-            // Long and rare: one copy of its code for all tiles, which goes through memory.
-            for v in tile.iter_mut().flatten() {
-                let mut lanes = [0.0; MOST_LANES];
-                // SAFETY: no instruction set has more lanes than the array has elements.
-                unsafe { s.store(*v, lanes.as_mut_ptr()) };
-                s.outline(InMemory(&mut lanes));
-                // SAFETY: as above.
-                *v = unsafe { s.load(lanes.as_ptr()) };
-            }
+            // Long and rare: one copy of its code for all tiles, which goes through memory. A copy of the tile, so that only this
+            // branch keeps one there.
+            let mut copy = *tile;
+            // SAFETY: `copy` is `ROWS * COLUMNS` vectors without gaps, and nothing else refers to it meanwhile.
+            s.outline(unsafe { InMemory::new(copy.as_mut_ptr().cast(), ROWS * COLUMNS) });
+            *tile = copy;
         }
     }
 }
 
-/// The sigmoid of a vector in memory.
-struct InMemory<'a>(&'a mut [f32; MOST_LANES]);
+/// The sigmoid of vectors in memory.
+struct InMemory {
+    first: *mut f32,
+    vectors: usize,
+}
 
-impl Job for InMemory<'_> {
+impl InMemory {
+    /// # Safety
+    /// `vectors` vectors, of the instruction set that runs the job, can be read and written from `first` on.
+    unsafe fn new(first: *mut f32, vectors: usize) -> Self {
+        Self { first, vectors }
+    }
+}
+
+impl Job for InMemory {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // SAFETY: no instruction set has more lanes than the array has elements.
-        unsafe { s.store(Sigmoid::apply(s, s.load(self.0.as_ptr())), self.0.as_mut_ptr()) };
+        for i in 0..self.vectors {
+            // SAFETY: one of the vectors that `new` was promised.
+            unsafe {
+                let v = self.first.add(i * S::LANES);
+                s.store(Sigmoid::apply(s, s.load(v)), v);
+            }
+        }
     }
 }
 
@@ -133,6 +145,7 @@ fn each<S: Simd, A: Act, const ROWS: usize, const COLUMNS: usize>(s: S, tile: &m
 mod tests {
     use super::*;
     use crate::isa::Isa;
+    use crate::isa::simd::MOST_LANES;
     use crate::reference;
 
     /// Units in the last place between `got` and the exact value.
@@ -145,30 +158,54 @@ mod tests {
 
     impl Job for Exp {
         fn run<S: Simd>(self, s: S) {
+            let lane = |v: S::V| {
+                let mut y = [0.0; MOST_LANES];
+                // SAFETY: no instruction set has more lanes than the array has elements.
+                unsafe { s.store(v, y.as_mut_ptr()) };
+                y[0]
+            };
             let (mut worst_exp, mut worst_sigmoid) = (0f64, 0f64);
             for i in 0..400_000 {
                 let x = -86.9 + i as f32 * (174.8 / 400_000.0);
-                let mut y = [0.0; 8];
-                s.store(exp(s, s.splat(x)), &mut y);
-                worst_exp = worst_exp.max(ulps(y[0], reference::exp(f64::from(x))));
-                s.store(Sigmoid::apply(s, s.splat(x)), &mut y);
-                worst_sigmoid = worst_sigmoid.max(ulps(y[0], reference::activate(Activation::Sigmoid, f64::from(x))));
+                worst_exp = worst_exp.max(ulps(lane(exp(s, s.splat(x))), reference::exp(f64::from(x))));
+                let sigmoid = lane(Sigmoid::apply(s, s.splat(x)));
+                worst_sigmoid = worst_sigmoid.max(ulps(sigmoid, reference::activate(Activation::Sigmoid, f64::from(x))));
             }
             assert!(worst_exp <= 2.0, "exp is {worst_exp} units off");
             assert!(worst_sigmoid <= 4.0, "sigmoid is {worst_sigmoid} units off");
-            for (x, want) in [(0.0, 1.0), (-0.0, 1.0)] {
-                let mut y = [0.0; 8];
-                s.store(exp(s, s.splat(x)), &mut y);
-                assert_eq!(y[0], want);
+            for x in [0.0, -0.0] {
+                assert_eq!(lane(exp(s, s.splat(x))), 1.0);
             }
-            let mut y = [0.0; 8];
-            s.store(exp(s, s.splat(f32::NAN)), &mut y);
-            assert!(y[0].is_nan());
-            s.store(Sigmoid::apply(s, s.splat(f32::INFINITY)), &mut y);
-            assert_eq!(y[0], 1.0);
-            s.store(Sigmoid::apply(s, s.splat(f32::NEG_INFINITY)), &mut y);
-            assert!(y[0] >= 0.0 && y[0] < 1e-37, "{}", y[0]);
+            assert!(lane(exp(s, s.splat(f32::NAN))).is_nan());
+            assert_eq!(lane(Sigmoid::apply(s, s.splat(f32::INFINITY))), 1.0);
+            let least = lane(Sigmoid::apply(s, s.splat(f32::NEG_INFINITY)));
+            assert!(least >= 0.0 && least < 1e-37, "{least}");
         }
+    }
+
+    /// The sigmoid of a tile, which goes through memory, is that of its vectors.
+    struct Tile;
+
+    impl Job for Tile {
+        fn run<S: Simd>(self, s: S) {
+            let mut tile: [[S::V; 7]; 2] = core::array::from_fn(|r| core::array::from_fn(|c| s.splat(r as f32 - c as f32)));
+            let want = tile.map(|row| row.map(|v| Sigmoid::apply(s, v)));
+            activate(s, Activation::Sigmoid, &mut tile);
+            for (got, want) in tile.iter().flatten().zip(want.iter().flatten()) {
+                let (mut a, mut b) = ([0.0; MOST_LANES], [0.0; MOST_LANES]);
+                // SAFETY: no instruction set has more lanes than the arrays have elements.
+                unsafe {
+                    s.store(*got, a.as_mut_ptr());
+                    s.store(*want, b.as_mut_ptr());
+                }
+                assert_eq!(a, b);
+            }
+        }
+    }
+
+    #[test]
+    fn sigmoid_of_a_tile() {
+        Isa::available().for_each(|isa| isa.run(Tile));
     }
 
     #[test]

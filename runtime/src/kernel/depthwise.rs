@@ -1,26 +1,30 @@
-//! Depthwise convolution: eight channels a vector, several output pixels at a time.
+//! Depthwise convolution: a vector of channels and a tile of output pixels at a time.
 //!
 //! ```text
 //! for ky, kx { y[oy][ox][c] += x[oy * stride + ky - top][ox * stride + kx - left][c] * w[ky][kx][c] }
 //! ```
 //! Square 3x3 and 5x5 windows at stride 1 and 2 keep a tile of output pixels in registers while its input rows pass by, each
-//! element loaded once a row. Other windows, and columns whose windows reach into the padding, go through a plain loop over
-//! taps. Channels beyond the last whole vector and channel multipliers are gathered lane by lane. All ways add in the same
-//! order, and padding is never copied: taps that read zeros are left out.
+//! element loaded once a row. Where such a tile reaches into the padding, its columns there are the padding's vector and its rows
+//! there are left out (or, where the padding has a content, are that content). A row that is no multiple of the tile ends in a
+//! tile that overlaps the one before: what is computed twice comes out the same.
+//!
+//! Other windows, and channels beyond the last whole vector where the instruction set has no masks, go through a plain loop over
+//! taps, which leaves out those in the padding; channel multipliers are gathered lane by lane. Which of these ways an output goes
+//! depends on the layer, its channel and the instruction set alone, and each adds up bias and taps in order, so no bit depends on
+//! bands. Padding is never copied.
 
 use core::ops::Range;
 
 use super::activation::activate;
-use super::tile::{Split, by_size};
-use super::{Given, Source, check_len, check_rows, check_windows, input_at, interior, size, taps_inside};
+use super::{Rows, check_len, check_rows, check_windows, input_at, interior, load_n, size, store_n, taps_inside};
 use crate::isa::{Isa, Job, Simd};
-use crate::pack::{LANES, depthwise_bias_len};
+use crate::pack::{PANEL, bias_len};
 use crate::params::Depthwise;
 
 /// `y = act(depthwise(x, w) + bias)` for the output rows `rows`.
 ///
 /// `x` `[in_h, in_w, in_c]`; `w` packed by [`crate::pack::depthwise`] with `c = in_c * multiplier`; `bias` padded to
-/// [`depthwise_bias_len`]; `pad_value` `[in_c]` is what stands outside of the input (zero where absent); `y` `[out_h, out_w, c]`.
+/// [`bias_len`]; `pad_value` `[in_c]` is what stands outside of the input (zero where absent); `y` `[out_h, out_w, c]`.
 /// Panics where a length is another.
 #[expect(clippy::too_many_arguments, reason = "one slice an operand")]
 pub fn depthwise(
@@ -33,265 +37,361 @@ pub fn depthwise(
     pad_value: Option<&[f32]>,
     y: &mut [f32],
 ) {
-    run(isa, Given::new(p, rows), x, w, bias, pad_value, y);
-}
-
-#[inline(always)]
-pub(super) fn run<P: Source<Depthwise>>(
-    isa: Isa,
-    source: P,
-    x: &[f32],
-    w: &[f32],
-    bias: &[f32],
-    pad_value: Option<&[f32]>,
-    y: &mut [f32],
-) {
-    let p = source.params();
     let out_c = size([p.in_c, p.multiplier]);
-    check_rows("depthwise", &source.rows(), p.out_h);
+    check_rows("depthwise", &rows, p.out_h);
     check_windows("depthwise rows", p.out_h, p.kernel_h, p.stride_h, p.pad_top);
     check_windows("depthwise columns", p.out_w, p.kernel_w, p.stride_w, p.pad_left);
     check_len("depthwise input", x.len(), size([p.in_h, p.in_w, p.in_c]));
-    check_len("depthwise weights", w.len(), size([out_c.div_ceil(LANES), p.kernel_h, p.kernel_w, LANES]));
-    check_len("depthwise bias", bias.len(), depthwise_bias_len(out_c));
+    check_len("depthwise weights", w.len(), size([out_c.div_ceil(PANEL), p.kernel_h, p.kernel_w, PANEL]));
+    check_len("depthwise bias", bias.len(), bias_len(out_c));
     check_len("depthwise output", y.len(), size([p.out_h, p.out_w, out_c]));
     if let Some(v) = pad_value {
         check_len("depthwise padding", v.len(), p.in_c);
     }
-    isa.run(Call { source, o: Operands { x, w, bias, pad_value }, y });
+    if rows.is_empty() || y.is_empty() {
+        return;
+    }
+    let first = &mut y[rows.start * p.out_w * out_c..];
+    let band = Band {
+        p,
+        rows,
+        channels: 0..out_c,
+        x: Rows { first: x.as_ptr(), rows: p.in_h, width: p.in_w, pitch: p.in_c },
+        w: w.as_ptr(),
+        bias: bias.as_ptr(),
+        pad_value: pad_value.map(<[f32]>::as_ptr),
+        y: first.as_mut_ptr(),
+        y_pitch: out_c,
+    };
+    // SAFETY: all operands are whole tensors of the lengths checked above, and `y` is borrowed alone.
+    isa.run(unsafe { band.job() });
 }
 
-/// What a band reads.
-#[derive(Clone, Copy)]
-struct Operands<'a> {
-    x: &'a [f32],
-    w: &'a [f32],
-    bias: &'a [f32],
-    pad_value: Option<&'a [f32]>,
+/// Rows and channels of a depthwise convolution.
+#[derive(Debug, Clone)]
+pub(crate) struct Band<'a> {
+    /// The whole layer.
+    pub p: &'a Depthwise,
+    /// Output rows.
+    pub rows: Range<usize>,
+    /// Output channels; both ends are multiples of [`PANEL`], or the end is the layer's.
+    pub channels: Range<usize>,
+    /// Input rows, channel 0.
+    pub x: Rows,
+    /// Packed weights of the whole layer.
+    pub w: *const f32,
+    /// Biases of the whole layer, padded.
+    pub bias: *const f32,
+    /// What stands outside of the input; zeros where absent.
+    pub pad_value: Option<*const f32>,
+    /// Output row `rows.start`, pixel 0, channel 0.
+    pub y: *mut f32,
+    /// Floats from an output pixel to the next; a row is `out_w` of them.
+    pub y_pitch: usize,
 }
 
-/// Whole vectors of channels; only where the multiplier is 1.
-#[inline(always)]
-fn vectors(p: &Depthwise) -> usize {
-    p.in_c / LANES
-}
-
-/// One call: bands are cut into strips of one or two rows, and those into runs of equal tiles.
-struct Call<'a, P> {
-    source: P,
-    o: Operands<'a>,
-    y: &'a mut [f32],
-}
-
-impl<P: Source<Depthwise>> Job for Call<'_, P> {
-    const SCALAR: bool = P::FIXED.is_none();
-
+impl<'a> Band<'a> {
+    /// What [`Isa::run`] takes.
+    ///
+    /// # Safety
+    /// Rows and channels exist in the layer, whose sizes passed the checks of [`depthwise`]. Weights, biases and padding are
+    /// whole. The channels of every input row that the windows of `rows` touch can be read (of `multiplier` output channels,
+    /// one input channel), and those of the output rows written; nothing else refers to the latter meanwhile.
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        let p = self.source.params();
-        if const { has_vectors(P::FIXED) } && p.multiplier == 1 && p.in_c >= LANES {
-            // With few registers a tile and its input rows do not fit: then any window is any other.
-            if const { can_be(P::FIXED, 3, 1) && S::ROWS >= 6 } && is(&p, 3, 1) {
-                self.band::<S, 3, 1, 2, 4>(s);
-            } else if const { can_be(P::FIXED, 3, 2) && S::ROWS >= 6 } && is(&p, 3, 2) {
-                self.band::<S, 3, 2, 1, 4>(s);
-            } else if const { can_be(P::FIXED, 5, 1) && S::ROWS >= 6 } && is(&p, 5, 1) {
-                self.band::<S, 5, 1, 1, 4>(s);
-            } else if const { can_be(P::FIXED, 5, 2) && S::ROWS >= 6 } && is(&p, 5, 2) {
-                self.band::<S, 5, 2, 1, 3>(s);
-            } else {
-                self.any(s);
-            }
-        }
-        if const { has_gathered(P::FIXED) } && (p.multiplier != 1 || p.in_c % LANES != 0) {
-            s.outline(Gathered { source: self.source, o: self.o, y: self.y });
+    pub(crate) unsafe fn job(self) -> impl Job + use<'a> {
+        Call(self)
+    }
+
+    /// Input row `iy`, pixel 0, channel 0.
+    #[inline(always)]
+    fn row(&self, iy: usize) -> *const f32 {
+        self.x.first.wrapping_add(self.x.row(iy))
+    }
+
+    /// The weights of the vector of channels that starts at `channel`.
+    #[inline(always)]
+    fn weights(&self, channel: usize) -> *const f32 {
+        let lane = channel % PANEL;
+        self.w.wrapping_add((channel - lane) * self.p.kernel_h * self.p.kernel_w + lane)
+    }
+
+    /// Output pixel `(oy, ox)`, channel 0.
+    #[inline(always)]
+    fn pixel(&self, oy: usize, ox: usize) -> *mut f32 {
+        self.y.wrapping_add(((oy - self.rows.start) * self.p.out_w + ox) * self.y_pitch)
+    }
+}
+
+/// One call: blocks of channels, strips of one or two rows, runs of equal tiles.
+struct Call<'a>(Band<'a>);
+
+impl Job for Call<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let p = self.0.p;
+        if p.multiplier != 1 {
+            s.outline(Gathered(&self.0));
+        } else if const { S::DEPTHWISE.0 < 2 } || !reaches_inside(p) {
+            self.any(s, self.0.channels.clone());
+        } else if is(p, 3, 1) {
+            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 3, 1, 2, 7>(s) } else { self.tiled::<S, 3, 1, 2, 4>(s) }
+        } else if is(p, 3, 2) {
+            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 3, 2, 2, 7>(s) } else { self.tiled::<S, 3, 2, 1, 4>(s) }
+        } else if is(p, 5, 1) {
+            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 5, 1, 2, 7>(s) } else { self.tiled::<S, 5, 1, 1, 4>(s) }
+        } else if is(p, 5, 2) {
+            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 5, 2, 1, 7>(s) } else { self.tiled::<S, 5, 2, 1, 3>(s) }
+        } else {
+            self.any(s, self.0.channels.clone());
         }
     }
 }
 
 /// Whether the window is `k` x `k` at stride `stride`.
-const fn is(p: &Depthwise, k: usize, stride: usize) -> bool {
+fn is(p: &Depthwise, k: usize, stride: usize) -> bool {
     p.kernel_h == k && p.kernel_w == k && p.stride_h == stride && p.stride_w == stride
 }
 
-/// [`is`] of constant parameters; of others it may be.
-const fn can_be(p: Option<Depthwise>, k: usize, stride: usize) -> bool {
-    match p {
-        Some(p) => is(&p, k, stride),
-        None => true,
-    }
+/// Whether every window has a column inside the input, so that only the first and the last `kernel_w - 1` columns of a tile can
+/// lie outside.
+fn reaches_inside(p: &Depthwise) -> bool {
+    p.pad_left < p.kernel_w && (p.out_w - 1) * p.stride_w < p.in_w + p.pad_left
 }
 
-/// Whether there can be whole vectors of channels.
-const fn has_vectors(p: Option<Depthwise>) -> bool {
-    match p {
-        Some(p) => p.multiplier == 1 && p.in_c >= LANES,
-        None => true,
-    }
-}
+/// Bytes of input rows that a block of channels may have: half of a small first-level cache.
+const BLOCK: usize = 24 << 10;
 
-/// Whether there can be channels that whole vectors do not cover.
-const fn has_gathered(p: Option<Depthwise>) -> bool {
-    match p {
-        Some(p) => p.multiplier != 1 || p.in_c % LANES != 0,
-        None => true,
-    }
-}
-
-/// The tile widths that can occur, as a set of bits.
-const fn tile_sizes(p: Option<Depthwise>, max: usize) -> u32 {
-    match p {
-        Some(p) => {
-            let inner = interior(p.out_w, p.stride_w, p.kernel_w, p.pad_left, p.in_w);
-            Split::new(inner.end - inner.start, max).sizes()
-        }
-        None => u32::MAX,
-    }
-}
-
-impl<P: Source<Depthwise>> Call<'_, P> {
+impl Call<'_> {
     /// A `K` x `K` window at stride `STRIDE`, in tiles of up to `TALL` x `WIDE` output pixels.
     #[inline(always)]
-    fn band<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize>(&mut self, s: S) {
-        let rows = self.source.rows();
-        let mut oy = rows.start;
-        while oy < rows.end {
-            if TALL == 2 && oy + 2 <= rows.end {
-                self.strip::<S, K, STRIDE, 2, WIDE>(s, oy);
-                oy += 2;
-            } else {
-                self.strip::<S, K, STRIDE, 1, WIDE>(s, oy);
-                oy += 1;
+    fn tiled<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize>(&self, s: S) {
+        let Range { start, mut end } = self.0.channels;
+        if !S::MASKS && !(end - start).is_multiple_of(S::LANES) {
+            let whole = end - (end - start) % S::LANES;
+            self.any(s, whole..end);
+            end = whole;
+        }
+        let rows = self.0.rows.clone();
+        // Input rows stay in the first-level cache from one strip to the next.
+        let block = BLOCK / (size_of::<f32>() * (K + STRIDE) * self.0.p.in_w);
+        let block = (block / PANEL).max(1) * PANEL;
+        for first in (start..end).step_by(block) {
+            let channels = first..end.min(first + block);
+            let mut oy = rows.start;
+            while oy < rows.end {
+                if TALL == 2 && oy + 2 <= rows.end {
+                    self.strip::<S, K, STRIDE, 2, WIDE>(s, oy, &channels);
+                    oy += 2;
+                } else {
+                    self.strip::<S, K, STRIDE, 1, WIDE>(s, oy, &channels);
+                    oy += 1;
+                }
             }
         }
     }
 
     /// `TALL` output rows.
     #[inline(always)]
-    fn strip<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize>(&mut self, s: S, oy: usize) {
-        let p = self.source.params();
-        let inner = interior(p.out_w, STRIDE, K, p.pad_left, p.in_w);
-        for r in 0..TALL {
-            self.edges(s, oy + r, &inner);
+    fn strip<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize>(
+        &self,
+        s: S,
+        oy: usize,
+        channels: &Range<usize>,
+    ) {
+        let p = self.0.p;
+        let width = p.out_w;
+        if width < WIDE {
+            if WIDE > 4 && width >= 4 {
+                self.edge::<S, K, STRIDE, TALL, 4>(s, oy, 0, 1, channels);
+                if width > 4 {
+                    self.edge::<S, K, STRIDE, TALL, 4>(s, oy, width - 4, 1, channels);
+                }
+            } else {
+                self.edge::<S, K, STRIDE, TALL, 1>(s, oy, 0, width, channels);
+            }
+            return;
         }
-        by_size!(inner.start, inner.end, WIDE, tile_sizes(P::FIXED, WIDE), |COLUMNS, ox, tiles| s.outline(Tiles::<
-            P,
-            K,
-            STRIDE,
-            TALL,
-            COLUMNS,
-        > {
-            source: self.source,
-            o: self.o,
-            y: self.y,
-            oy,
-            ox,
-            tiles
-        }));
+        let (tiles, rest) = (width / WIDE, width % WIDE);
+        let above = oy * STRIDE;
+        let inner = if above >= p.pad_top && above + (TALL - 1) * STRIDE + K <= p.in_h + p.pad_top {
+            interior(tiles, WIDE * STRIDE, (WIDE - 1) * STRIDE + K, p.pad_left, p.in_w)
+        } else {
+            0..0
+        };
+        self.edge::<S, K, STRIDE, TALL, WIDE>(s, oy, 0, inner.start, channels);
+        let whole = channels.start..channels.end - (channels.end - channels.start) % S::LANES;
+        self.tiles::<S, K, STRIDE, TALL, WIDE, false>(s, oy, inner.start * WIDE, inner.len(), &whole);
+        self.edge::<S, K, STRIDE, TALL, WIDE>(s, oy, inner.start * WIDE, inner.len(), &(whole.end..channels.end));
+        self.edge::<S, K, STRIDE, TALL, WIDE>(s, oy, inner.end * WIDE, tiles - inner.end, channels);
+        if rest > 4 || rest > 0 && WIDE <= 4 {
+            self.edge::<S, K, STRIDE, TALL, WIDE>(s, oy, width - WIDE, 1, channels);
+        } else if rest > 0 {
+            self.edge::<S, K, STRIDE, TALL, 4>(s, oy, width - 4, 1, channels);
+        }
     }
 
-    /// The pixels of a row whose windows reach into the padding columns.
+    /// Tiles that may reach into the padding.
     #[inline(always)]
-    fn edges<S: Simd>(&mut self, s: S, oy: usize, inner: &Range<usize>) {
-        let p = self.source.params();
-        for (ox, end) in [(0, inner.start), (inner.end, p.out_w)] {
-            if ox < end {
-                s.outline(Pixels::<P, 1> { source: self.source, o: self.o, y: self.y, oy, ox, tiles: end - ox });
-            }
+    fn edge<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize>(
+        &self,
+        s: S,
+        oy: usize,
+        ox: usize,
+        tiles: usize,
+        channels: &Range<usize>,
+    ) {
+        self.tiles::<S, K, STRIDE, TALL, WIDE, true>(s, oy, ox, tiles, channels);
+    }
+
+    #[inline(always)]
+    fn tiles<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, const EDGE: bool>(
+        &self,
+        s: S,
+        oy: usize,
+        ox: usize,
+        tiles: usize,
+        channels: &Range<usize>,
+    ) {
+        if tiles > 0 && !channels.is_empty() {
+            let channels = channels.clone();
+            s.outline(Tiles::<K, STRIDE, TALL, WIDE, EDGE> { band: &self.0, oy, ox, tiles, channels });
         }
     }
 
     /// Any window, in tiles of one row.
     #[inline(always)]
-    fn any<S: Simd>(&mut self, s: S) {
-        let p = self.source.params();
+    fn any<S: Simd>(&self, s: S, channels: Range<usize>) {
+        let band = &self.0;
+        let p = band.p;
         let inner = interior(p.out_w, p.stride_w, p.kernel_w, p.pad_left, p.in_w);
         let tiles = inner.len() / 4;
         let rest = inner.start + tiles * 4;
-        for oy in self.source.rows() {
-            self.edges(s, oy, &(inner.start..rest));
-            s.outline(Pixels::<P, 4> { source: self.source, o: self.o, y: self.y, oy, ox: inner.start, tiles });
+        for oy in band.rows.clone() {
+            for (ox, end) in [(0, inner.start), (rest, p.out_w)] {
+                if ox < end {
+                    s.outline(Pixels::<1> { band, oy, ox, tiles: end - ox, channels: channels.clone() });
+                }
+            }
+            if tiles > 0 {
+                s.outline(Pixels::<4> { band, oy, ox: inner.start, tiles, channels: channels.clone() });
+            }
         }
     }
 }
 
-/// Marks an input row that lies outside of the input.
-const OUTSIDE: usize = usize::MAX;
-
-/// `tiles` tiles of `TALL` x `WIDE` output pixels from `(oy, ox)` on, all their windows inside the input's columns.
-struct Tiles<'a, P, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize> {
-    source: P,
-    o: Operands<'a>,
-    y: &'a mut [f32],
+/// `tiles` tiles of `TALL` x `WIDE` output pixels from `(oy, ox)` on. Only with `EDGE` may their windows reach into the padding;
+/// only then, and where the instruction set has masks, may the last vector of channels be a part.
+struct Tiles<'a, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, const EDGE: bool> {
+    band: &'a Band<'a>,
     oy: usize,
     ox: usize,
     tiles: usize,
+    channels: Range<usize>,
 }
 
-impl<P: Source<Depthwise>, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize> Job
-    for Tiles<'_, P, K, STRIDE, TALL, WIDE>
+impl<const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, const EDGE: bool> Job
+    for Tiles<'_, K, STRIDE, TALL, WIDE, EDGE>
 {
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        for i in 0..self.tiles {
-            self.tile(s, self.oy, self.ox + i * WIDE);
+    fn run<S: Simd>(self, s: S) {
+        let Self { band, oy, .. } = self;
+        let p = band.p;
+        // Where the tile's input rows start, at column `-pad_left`; which of them exist.
+        let (mut lines, mut exists) = ([band.x.first; 8], [false; 8]);
+        for i in 0..Self::HEIGHT {
+            if let Some(iy) = input_at(oy, STRIDE, i, p.pad_top, p.in_h) {
+                lines[i] = band.row(iy).wrapping_sub(p.pad_left * band.x.pitch);
+                exists[i] = true;
+            }
+        }
+        for tile in 0..self.tiles {
+            let ox = self.ox + tile * WIDE;
+            let mut from = lines;
+            for line in &mut from {
+                *line = line.wrapping_add(ox * STRIDE * band.x.pitch);
+            }
+            let mut columns = 0u32;
+            for j in 0..Self::SPAN {
+                let inside = (ox * STRIDE + j).wrapping_sub(p.pad_left) < p.in_w;
+                columns |= u32::from(inside) << j;
+            }
+            let mut inside = [0u32; 8];
+            for (inside, exists) in inside.iter_mut().zip(exists) {
+                *inside = if exists { columns } else { 0 };
+            }
+            let to = band.pixel(oy, ox);
+            let mut channel = self.channels.start;
+            while channel < self.channels.end {
+                let n = if EDGE && S::MASKS { S::LANES.min(self.channels.end - channel) } else { S::LANES };
+                self.vector(s, channel, n, &from, &inside, to);
+                channel += S::LANES;
+            }
         }
     }
 }
 
-impl<P: Source<Depthwise>, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize>
-    Tiles<'_, P, K, STRIDE, TALL, WIDE>
+impl<const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, const EDGE: bool>
+    Tiles<'_, K, STRIDE, TALL, WIDE, EDGE>
 {
+    /// Input rows and columns of a tile.
+    const HEIGHT: usize = (TALL - 1) * STRIDE + K;
+    const SPAN: usize = (WIDE - 1) * STRIDE + K;
+
+    /// `n` channels of one tile.
     #[inline(always)]
-    fn tile<S: Simd>(&mut self, s: S, oy: usize, ox: usize) {
-        let p = self.source.params();
-        let c = p.in_c;
-        let mut bases = [OUTSIDE; 8];
-        for (i, base) in bases.iter_mut().enumerate().take((TALL - 1) * STRIDE + K) {
-            if let Some(iy) = input_at(oy, STRIDE, i, p.pad_top, p.in_h) {
-                *base = (iy * p.in_w + ox * STRIDE - p.pad_left) * c;
+    fn vector<S: Simd>(&self, s: S, channel: usize, n: usize, from: &[*const f32; 8], inside: &[u32; 8], to: *mut f32) {
+        let band = self.band;
+        let (pitch, y_pitch) = (band.x.pitch, band.y_pitch);
+        let taps = band.weights(channel);
+        // SAFETY: biases are padded to whole panels.
+        let bias = unsafe { s.load(band.bias.add(channel)) };
+        let padding = match band.pad_value {
+            // SAFETY: the padding has as many channels as the layer.
+            Some(value) if EDGE => unsafe {
+                if S::MASKS { s.load_part(value.add(channel), n) } else { s.load(value.add(channel)) }
+            },
+            _ => s.splat(0.0),
+        };
+        let mut acc = [[bias; WIDE]; TALL];
+        for i in 0..Self::HEIGHT {
+            if EDGE && inside[i] == 0 && band.pad_value.is_none() {
+                continue;
             }
-        }
-        for vector in 0..vectors(&p) {
-            let channel = vector * LANES;
-            let taps = vector * K * K * LANES;
-            // SAFETY: the bias is padded to whole vectors, of which this is one.
-            let bias = unsafe { s.load_at(self.o.bias, channel) };
-            let mut acc = [[bias; WIDE]; TALL];
-            for (i, base) in bases.iter().enumerate().take((TALL - 1) * STRIDE + K) {
-                let mut row = [s.splat(0.0); 16];
-                let span = (WIDE - 1) * STRIDE + K;
-                if *base != OUTSIDE {
-                    for (j, v) in row.iter_mut().enumerate().take(span) {
-                        // SAFETY: row `i` is a row of the input, the tile's windows lie inside its columns, so column `j < span`
-                        // of them exists, and it has the channels `channel..channel + 8`.
-                        *v = unsafe { s.load_at(self.o.x, base + j * c + channel) };
-                    }
-                } else if let Some(value) = self.o.pad_value {
-                    // SAFETY: the padding has `c` elements, and `channel + 8 <= c` in a whole vector.
-                    row = [unsafe { s.load_at(value, channel) }; 16];
-                } else {
-                    continue;
+            let line = from[i].wrapping_add(channel);
+            let mut row = [padding; 17];
+            for (j, v) in row.iter_mut().enumerate().take(Self::SPAN) {
+                let x = line.wrapping_add(j * pitch);
+                if !EDGE {
+                    // SAFETY: all windows of the tile lie inside the input, whose pixels have the channels
+                    // `channel..channel + LANES`, as `Band::job` was promised.
+                    *v = unsafe { s.load(x) };
+                } else if inside[i] & 1 << j != 0 {
+                    // SAFETY: the column exists in a row that exists, with the channels `channel..channel + n`, all lanes
+                    // without masks.
+                    *v = unsafe { if S::MASKS { s.load_part(x, n) } else { s.load(x) } };
                 }
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    if i >= r * STRIDE && i - r * STRIDE < K {
-                        let ky = i - r * STRIDE;
-                        for kx in 0..K {
-                            // SAFETY: tap `(ky, kx)` of one of the vectors that the weights were checked to hold.
-                            let w = unsafe { s.load_at(self.o.w, taps + (ky * K + kx) * LANES) };
-                            for (t, acc) in acc.iter_mut().enumerate() {
-                                *acc = s.mul_add(row[t * STRIDE + kx], w, *acc);
-                            }
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                if i >= r * STRIDE && i - r * STRIDE < K {
+                    let ky = i - r * STRIDE;
+                    for kx in 0..K {
+                        // SAFETY: tap `(ky, kx)` of the panel that holds these channels, as wide as the widest vector.
+                        let w = unsafe { s.load(taps.add((ky * K + kx) * PANEL)) };
+                        for (t, acc) in acc.iter_mut().enumerate() {
+                            *acc = s.mul_add(row[t * STRIDE + kx], w, *acc);
                         }
                     }
                 }
             }
-            activate(s, p.act, &mut acc);
-            for (r, row) in acc.iter().enumerate() {
-                for (t, v) in row.iter().enumerate() {
-                    // SAFETY: `(oy + r, ox + t)` is an output pixel with the channels `channel..channel + 8`.
-                    unsafe { s.store_at(*v, self.y, ((oy + r) * p.out_w + ox + t) * c + channel) };
-                }
+        }
+        activate(s, band.p.act, &mut acc);
+        for (r, row) in acc.iter().enumerate() {
+            let to = to.wrapping_add(r * band.p.out_w * y_pitch + channel);
+            for (t, v) in row.iter().enumerate() {
+                let y = to.wrapping_add(t * y_pitch);
+                // SAFETY: `(oy + r, ox + t)` is an output pixel with the channels `channel..channel + n`, as `Band::job` was
+                // promised.
+                unsafe { if EDGE && S::MASKS { store_n(s, *v, y, n) } else { s.store(*v, y) } };
             }
         }
     }
@@ -299,110 +399,192 @@ impl<P: Source<Depthwise>, const K: usize, const STRIDE: usize, const TALL: usiz
 
 /// `tiles` times `WIDE` output pixels from `(oy, ox)` on, any window, tap by tap. More than one at a time only where all their
 /// windows lie inside the input's columns.
-struct Pixels<'a, P, const WIDE: usize> {
-    source: P,
-    o: Operands<'a>,
-    y: &'a mut [f32],
+struct Pixels<'a, const WIDE: usize> {
+    band: &'a Band<'a>,
     oy: usize,
     ox: usize,
     tiles: usize,
+    channels: Range<usize>,
 }
 
-impl<P: Source<Depthwise>, const WIDE: usize> Job for Pixels<'_, P, WIDE> {
+impl<const WIDE: usize> Job for Pixels<'_, WIDE> {
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        for i in 0..self.tiles {
-            self.tile(s, self.oy, self.ox + i * WIDE);
+    fn run<S: Simd>(self, s: S) {
+        for tile in 0..self.tiles {
+            for channel in self.channels.clone().step_by(S::LANES) {
+                let n = S::LANES.min(self.channels.end - channel);
+                self.vector(s, self.ox + tile * WIDE, channel, n);
+            }
         }
     }
 }
 
-impl<P: Source<Depthwise>, const WIDE: usize> Pixels<'_, P, WIDE> {
+impl<const WIDE: usize> Pixels<'_, WIDE> {
+    /// `n` channels of one tile.
     #[inline(always)]
-    fn tile<S: Simd>(&mut self, s: S, oy: usize, ox: usize) {
-        let p = self.source.params();
-        let c = p.in_c;
-        let (kys, kxs) = match self.o.pad_value {
+    fn vector<S: Simd>(&self, s: S, ox: usize, channel: usize, n: usize) {
+        let Self { band, oy, .. } = *self;
+        let p = band.p;
+        let (kys, kxs) = match band.pad_value {
             None => (
                 taps_inside(oy, p.stride_h, p.kernel_h, p.pad_top, p.in_h),
                 taps_inside(ox, p.stride_w, p.kernel_w, p.pad_left, p.in_w),
             ),
             Some(_) => (0..p.kernel_h, 0..p.kernel_w),
         };
-        for vector in 0..vectors(&p) {
-            let channel = vector * LANES;
-            // SAFETY: the bias is padded to whole vectors, of which this is one.
-            let bias = unsafe { s.load_at(self.o.bias, channel) };
-            let mut acc = [[bias; WIDE]];
-            for ky in kys.clone() {
-                let iy = input_at(oy, p.stride_h, ky, p.pad_top, p.in_h);
-                for kx in kxs.clone() {
-                    let tap = (vector * p.kernel_h + ky) * p.kernel_w + kx;
-                    // SAFETY: tap `(ky, kx)` of one of the vectors that the weights were checked to hold.
-                    let w = unsafe { s.load_at(self.o.w, tap * LANES) };
-                    let ix = input_at(ox, p.stride_w, kx, p.pad_left, p.in_w);
-                    for (t, acc) in acc[0].iter_mut().enumerate() {
-                        let v = match (iy, ix, self.o.pad_value) {
-                            (Some(iy), Some(ix), _) => {
-                                let at = (iy * p.in_w + ix + t * p.stride_w) * c + channel;
-                                // SAFETY: `(iy, ix)` is an input pixel; for `t > 0` the caller keeps the windows inside the
-                                // input's columns; every pixel has the channels `channel..channel + 8`.
-                                unsafe { s.load_at(self.o.x, at) }
-                            }
-                            // SAFETY: the padding has `c` elements, and `channel + 8 <= c` in a whole vector.
-                            (_, _, Some(value)) => unsafe { s.load_at(value, channel) },
-                            (_, _, None) => continue,
-                        };
-                        *acc = s.mul_add(v, w, *acc);
-                    }
+        // SAFETY: biases are padded to whole panels.
+        let bias = unsafe { s.load(band.bias.add(channel)) };
+        let mut acc = [[bias; WIDE]];
+        for ky in kys {
+            let iy = input_at(oy, p.stride_h, ky, p.pad_top, p.in_h);
+            for kx in kxs.clone() {
+                let ix = input_at(ox, p.stride_w, kx, p.pad_left, p.in_w);
+                // SAFETY: tap `(ky, kx)` of the panel that holds these channels, as wide as the widest vector.
+                let w = unsafe { s.load(band.weights(channel).add((ky * p.kernel_w + kx) * PANEL)) };
+                for (t, acc) in acc[0].iter_mut().enumerate() {
+                    let x = match (iy, ix, band.pad_value) {
+                        // For `t > 0` the caller keeps the windows inside the input's columns.
+                        (Some(iy), Some(ix), _) => band.row(iy).wrapping_add((ix + t * p.stride_w) * band.x.pitch),
+                        (_, _, Some(value)) => value,
+                        (_, _, None) => continue,
+                    };
+                    // SAFETY: a pixel of the input, or the padding, with the channels `channel..channel + n`, as `Band::job` was
+                    // promised.
+                    *acc = s.mul_add(unsafe { load_n(s, x.add(channel), n) }, w, *acc);
                 }
             }
-            activate(s, p.act, &mut acc);
-            for (t, v) in acc[0].iter().enumerate() {
-                // SAFETY: `(oy, ox + t)` is an output pixel with the channels `channel..channel + 8`.
-                unsafe { s.store_at(*v, self.y, (oy * p.out_w + ox + t) * c + channel) };
+        }
+        activate(s, p.act, &mut acc);
+        for (t, v) in acc[0].iter().enumerate() {
+            // SAFETY: `(oy, ox + t)` is an output pixel with the channels `channel..channel + n`, as `Band::job` was promised.
+            unsafe { store_n(s, *v, band.pixel(oy, ox + t).add(channel), n) };
+        }
+    }
+}
+
+/// A layer with a channel multiplier: every lane has an input of its own.
+struct Gathered<'a>(&'a Band<'a>);
+
+impl Job for Gathered<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let band = self.0;
+        for oy in band.rows.clone() {
+            for ox in 0..band.p.out_w {
+                for channel in band.channels.clone().step_by(S::LANES) {
+                    self.vector(s, oy, ox, channel, S::LANES.min(band.channels.end - channel));
+                }
             }
         }
     }
 }
 
-/// The channels that no whole vector of input channels covers: those beyond the last one, or all where there is a multiplier.
-struct Gathered<'a, P> {
-    source: P,
-    o: Operands<'a>,
-    y: &'a mut [f32],
+impl Gathered<'_> {
+    /// `n` channels of one pixel.
+    #[inline(always)]
+    fn vector<S: Simd>(&self, s: S, oy: usize, ox: usize, channel: usize, n: usize) {
+        let band = self.0;
+        let p = band.p;
+        // SAFETY: biases are padded to whole panels.
+        let mut acc = [[unsafe { s.load(band.bias.add(channel)) }]];
+        for tap in 0..p.kernel_h * p.kernel_w {
+            let iy = input_at(oy, p.stride_h, tap / p.kernel_w, p.pad_top, p.in_h);
+            let ix = input_at(ox, p.stride_w, tap % p.kernel_w, p.pad_left, p.in_w);
+            let from = match (iy, ix, band.pad_value) {
+                (Some(iy), Some(ix), _) => band.row(iy).wrapping_add(ix * band.x.pitch),
+                (_, _, Some(value)) => value,
+                (_, _, None) => continue,
+            };
+            let mut lanes = [0.0; PANEL];
+            for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+                // SAFETY: a pixel of the input, or the padding, with the input channel of output channel `channel + i`, as
+                // `Band::job` was promised.
+                *lane = unsafe { *from.add((channel + i) / p.multiplier) };
+            }
+            // SAFETY: no vector is wider than the array, nor than the panel that holds these channels.
+            let (x, w) = unsafe { (s.load(lanes.as_ptr()), s.load(band.weights(channel).add(tap * PANEL))) };
+            acc[0][0] = s.mul_add(x, w, acc[0][0]);
+        }
+        activate(s, p.act, &mut acc);
+        // SAFETY: `(oy, ox)` is an output pixel with the channels `channel..channel + n`, as `Band::job` was promised.
+        unsafe { store_n(s, acc[0][0], band.pixel(oy, ox).add(channel), n) };
+    }
 }
 
-impl<P: Source<Depthwise>> Job for Gathered<'_, P> {
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let p = self.source.params();
-        let out_c = p.in_c * p.multiplier;
-        let first = if p.multiplier == 1 { vectors(&p) * LANES } else { 0 };
-        for oy in self.source.rows() {
-            for ox in 0..p.out_w {
-                for channel in (first..out_c).step_by(LANES) {
-                    let valid = LANES.min(out_c - channel);
-                    let mut acc = [[s.load_part(&self.o.bias[channel..][..LANES])]];
-                    for tap in 0..p.kernel_h * p.kernel_w {
-                        let iy = input_at(oy, p.stride_h, tap / p.kernel_w, p.pad_top, p.in_h);
-                        let ix = input_at(ox, p.stride_w, tap % p.kernel_w, p.pad_left, p.in_w);
-                        let from = match (iy, ix, self.o.pad_value) {
-                            (Some(iy), Some(ix), _) => &self.o.x[(iy * p.in_w + ix) * p.in_c..][..p.in_c],
-                            (_, _, Some(value)) => value,
-                            (_, _, None) => continue,
-                        };
-                        let mut lanes = [0.0; LANES];
-                        for (i, lane) in lanes.iter_mut().enumerate().take(valid) {
-                            *lane = from[(channel + i) / p.multiplier];
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::Activation;
+    use proptest::prelude::*;
+
+    fn values(len: usize, seed: usize) -> Vec<f32> {
+        (0..len).map(|i| (((i + seed) * 7919) % 1013) as f32 / 500.0 - 1.0).collect()
+    }
+
+    prop_compose! {
+        fn layer()(
+            k in 1usize..6, stride in 1usize..3, in_h in 1usize..20, in_w in 1usize..33, pad in 0usize..3, in_c in 1usize..70,
+            multiplier in prop::sample::select(vec![1, 1, 1, 2]),
+        ) -> Depthwise {
+            let out = |len: usize| ((len + 2 * pad).max(k) - k) / stride + 1;
+            Depthwise {
+                in_h, in_w, in_c, multiplier, out_h: out(in_h), out_w: out(in_w), kernel_h: k, kernel_w: k, stride_h: stride,
+                stride_w: stride, pad_top: pad, pad_left: pad, act: Activation::HSwish,
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Bands of a few rows over a ring of input rows, pixels apart by a pitch, in two parts of the channels: the bits of the
+        /// whole, and nothing between the pixels is read or written.
+        #[test]
+        fn bands_of_a_ring(
+            p in layer(), band in 1usize..4, gap in 0usize..9, split in 0usize..6, padded: bool, seed in 0usize..1000,
+        ) {
+            let c = p.in_c * p.multiplier;
+            let x = values(p.in_h * p.in_w * p.in_c, seed);
+            let w = values(crate::pack::depthwise_len(p.kernel_h * p.kernel_w, c), seed + 1);
+            let (bias, value) = (values(bias_len(c), seed + 2), values(p.in_c, seed + 3));
+            let split = (split * PANEL).min(c);
+            let (pitch, y_pitch) = (p.in_c + gap, c + gap);
+            let ring = (band - 1) * p.stride_h + p.kernel_h;
+            for isa in Isa::available() {
+                let mut want = vec![0.0; p.out_h * p.out_w * c];
+                depthwise(isa, &p, 0..p.out_h, &x, &w, &bias, padded.then_some(&value), &mut want);
+                for start in (0..p.out_h).step_by(band) {
+                    let rows = start..p.out_h.min(start + band);
+                    let mut lines = vec![f32::NAN; ring * p.in_w * pitch];
+                    let above = (start * p.stride_h).saturating_sub(p.pad_top);
+                    let below = ((rows.end - 1) * p.stride_h + p.kernel_h).saturating_sub(p.pad_top).min(p.in_h);
+                    for iy in above..below {
+                        for ix in 0..p.in_w {
+                            let from = &x[(iy * p.in_w + ix) * p.in_c..][..p.in_c];
+                            lines[(iy % ring * p.in_w + ix) * pitch..][..p.in_c].copy_from_slice(from);
                         }
-                        let at = channel * p.kernel_h * p.kernel_w + tap * LANES;
-                        let w = s.load_part(&self.o.w[at..][..LANES]);
-                        acc[0][0] = s.mul_add(s.load(&lanes), w, acc[0][0]);
                     }
-                    activate(s, p.act, &mut acc);
-                    let at = (oy * p.out_w + ox) * out_c + channel;
-                    s.store_part(acc[0][0], &mut self.y[at..][..valid]);
+                    let mut y = vec![-9.0; rows.len() * p.out_w * y_pitch];
+                    for channels in [split..c, 0..split] {
+                        let band = Band {
+                            p: &p,
+                            rows: rows.clone(),
+                            channels,
+                            x: Rows { first: lines.as_ptr(), rows: ring, width: p.in_w, pitch },
+                            w: w.as_ptr(),
+                            bias: bias.as_ptr(),
+                            pad_value: padded.then_some(value.as_ptr()),
+                            y: y.as_mut_ptr(),
+                            y_pitch,
+                        };
+                        // SAFETY: the ring holds every row that the band's windows touch, and all operands are whole.
+                        isa.run(unsafe { band.job() });
+                    }
+                    for (i, pixel) in y.chunks(y_pitch).enumerate() {
+                        let want = &want[(start * p.out_w + i) * c..][..c];
+                        prop_assert!(pixel[..c].iter().zip(want).all(|(a, b)| a.to_bits() == b.to_bits()), "{} pixel {}", isa.name(), i);
+                        prop_assert!(pixel[c..].iter().all(|&v| v == -9.0), "{} behind pixel {}", isa.name(), i);
+                    }
                 }
             }
         }

@@ -1,15 +1,26 @@
 //! Element by element: sum of two tensors, channels times factors, an activation alone. Each also in place.
 
 use core::marker::PhantomData;
+use core::ops::Range;
 
 use super::activation::{Act, HSigmoid, HSwish, Identity, Relu, Relu6, Sigmoid};
-use super::{check_len, size};
+use super::{check_len, load_n, size, store_n};
 use crate::isa::{Isa, Job, Simd};
-use crate::pack::LANES;
 use crate::params::Activation;
 
 /// What is computed before the activation.
-trait Binary {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Binary {
+    /// `a`; there is no `b`.
+    First,
+    /// `a + b`
+    Sum,
+    /// `a * b`
+    Product,
+}
+
+/// [`Binary`] as a type, so that a loop over vectors has no branch in it.
+trait Operation {
     /// Whether there is a second operand.
     const USES_B: bool;
     fn apply<S: Simd>(s: S, a: S::V, b: S::V) -> S::V;
@@ -19,7 +30,7 @@ struct First;
 struct Sum;
 struct Product;
 
-impl Binary for First {
+impl Operation for First {
     const USES_B: bool = false;
     #[inline(always)]
     fn apply<S: Simd>(_: S, a: S::V, _: S::V) -> S::V {
@@ -27,7 +38,7 @@ impl Binary for First {
     }
 }
 
-impl Binary for Sum {
+impl Operation for Sum {
     const USES_B: bool = true;
     #[inline(always)]
     fn apply<S: Simd>(s: S, a: S::V, b: S::V) -> S::V {
@@ -35,7 +46,7 @@ impl Binary for Sum {
     }
 }
 
-impl Binary for Product {
+impl Operation for Product {
     const USES_B: bool = true;
     #[inline(always)]
     fn apply<S: Simd>(s: S, a: S::V, b: S::V) -> S::V {
@@ -43,75 +54,143 @@ impl Binary for Product {
     }
 }
 
-/// `y = act(f(a, b))`
-struct Map<'a, F> {
-    f: PhantomData<F>,
-    act: Activation,
-    /// As long as `y`; `y` itself where absent.
-    a: Option<&'a [f32]>,
-    /// Repeats over `y`; empty where `F` does not use it.
-    b: &'a [f32],
-    y: &'a mut [f32],
+/// `y = act(f(a, b))` for some channels of some pixels. All pointers are at pixel 0, channel 0.
+#[derive(Debug, Clone)]
+pub(crate) struct MapBand {
+    /// Before the activation.
+    pub f: Binary,
+    /// The activation.
+    pub act: Activation,
+    /// How many.
+    pub pixels: usize,
+    /// Channels.
+    pub channels: Range<usize>,
+    /// First operand; `y` where it is replaced.
+    pub a: *const f32,
+    /// Floats from a pixel of `a` to the next.
+    pub a_pitch: usize,
+    /// Second operand; never read for [`Binary::First`].
+    pub b: *const f32,
+    /// Floats from a pixel of `b` to the next; 0 where all pixels have the same.
+    pub b_pitch: usize,
+    /// The result.
+    pub y: *mut f32,
+    /// Floats from a pixel of `y` to the next.
+    pub y_pitch: usize,
 }
 
-impl<'a, F: Binary> Map<'a, F> {
-    fn run(isa: Isa, act: Activation, a: Option<&'a [f32]>, b: &'a [f32], y: &'a mut [f32]) {
-        isa.run(Self { f: PhantomData, act, a, b, y });
-    }
-
+impl MapBand {
+    /// What [`Isa::run`] takes.
+    ///
+    /// # Safety
+    /// The channels can be read of every pixel of the operands, and written of every pixel of `y`, to which nothing else refers
+    /// meanwhile, except `a` where it is `y` itself with the same pitch.
     #[inline(always)]
-    fn with<S: Simd, A: Act>(self, s: S) {
-        let period = if F::USES_B { self.b.len() } else { self.y.len() }.max(1);
-        for (i, y) in self.y.chunks_mut(period).enumerate() {
-            let a = self.a.map(|a| &a[i * period..][..y.len()]);
-            let b = if F::USES_B { &self.b[..y.len()] } else { &[] };
-            let (vectors, rest) = y.as_chunks_mut::<LANES>();
-            let done = vectors.len() * LANES;
-            for (j, y) in vectors.iter_mut().enumerate() {
-                let a = s.load(match a {
-                    Some(a) => &a.as_chunks().0[j],
-                    None => &*y,
-                });
-                let b = if F::USES_B { s.load(&b.as_chunks().0[j]) } else { a };
-                s.store(A::apply(s, F::apply(s, a, b)), y);
-            }
-            if !rest.is_empty() {
-                let a = s.load_part(match a {
-                    Some(a) => &a[done..],
-                    None => &*rest,
-                });
-                let b = if F::USES_B { s.load_part(&b[done..]) } else { a };
-                s.store_part(A::apply(s, F::apply(s, a, b)), rest);
-            }
+    pub(crate) unsafe fn job(self) -> impl Job {
+        Map(self)
+    }
+}
+
+struct Map(MapBand);
+
+impl Job for Map {
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let band = &mut self.0;
+        let c = band.channels.end;
+        let b_pitch = if band.f == Binary::First { c } else { band.b_pitch };
+        if band.channels.start == 0 && band.a_pitch == c && b_pitch == c && band.y_pitch == c {
+            band.channels.end *= band.pixels; // without gaps: as if it were one pixel
+            band.pixels = band.pixels.min(1);
+        }
+        match self.0.f {
+            Binary::First => self.operation::<S, First>(s),
+            Binary::Sum => self.operation::<S, Sum>(s),
+            Binary::Product => self.operation::<S, Product>(s),
         }
     }
 }
 
-impl<F: Binary> Job for Map<'_, F> {
+impl Map {
+    #[inline(always)]
+    fn operation<S: Simd, F: Operation>(self, s: S) {
+        match self.0.act {
+            Activation::None => s.outline(With::<F, Identity>(self.0, PhantomData)),
+            Activation::Relu => s.outline(With::<F, Relu>(self.0, PhantomData)),
+            Activation::Relu6 => s.outline(With::<F, Relu6>(self.0, PhantomData)),
+            Activation::HSwish => s.outline(With::<F, HSwish>(self.0, PhantomData)),
+            Activation::HSigmoid => s.outline(With::<F, HSigmoid>(self.0, PhantomData)),
+            Activation::Sigmoid => s.outline(With::<F, Sigmoid>(self.0, PhantomData)),
+        }
+    }
+}
+
+/// A band whose operation and activation are types.
+struct With<F, A>(MapBand, PhantomData<(F, A)>);
+
+impl<F: Operation, A: Act> Job for With<F, A> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.act {
-            Activation::None => self.with::<S, Identity>(s),
-            Activation::Relu => self.with::<S, Relu>(s),
-            Activation::Relu6 => self.with::<S, Relu6>(s),
-            Activation::HSwish => self.with::<S, HSwish>(s),
-            Activation::HSigmoid => self.with::<S, HSigmoid>(s),
-            Activation::Sigmoid => self.with::<S, Sigmoid>(s),
+        let Range { start, end } = self.0.channels.clone();
+        for pixel in 0..self.0.pixels {
+            let mut channel = start;
+            while end - channel >= S::LANES {
+                self.vector(s, pixel, channel, S::LANES);
+                channel += S::LANES;
+            }
+            if channel < end {
+                self.vector(s, pixel, channel, end - channel);
+            }
         }
     }
+}
+
+impl<F: Operation, A: Act> With<F, A> {
+    /// `n` channels of a pixel.
+    #[inline(always)]
+    fn vector<S: Simd>(&self, s: S, pixel: usize, channel: usize, n: usize) {
+        let MapBand { a, a_pitch, b, b_pitch, y, y_pitch, .. } = self.0;
+        // SAFETY: both operands and the result have these channels of this pixel, as `MapBand::job` was promised.
+        unsafe {
+            let a = load_n(s, a.add(pixel * a_pitch + channel), n);
+            let b = if F::USES_B { load_n(s, b.add(pixel * b_pitch + channel), n) } else { a };
+            store_n(s, A::apply(s, F::apply(s, a, b)), y.add(pixel * y_pitch + channel), n);
+        }
+    }
+}
+
+/// Runs `f` over tensors of `pixels` times `c` elements. `a` is `y` itself where absent; `b`, with a pitch of 0, repeats.
+#[expect(clippy::too_many_arguments, reason = "sizes and operands")]
+fn whole(
+    isa: Isa,
+    f: Binary,
+    act: Activation,
+    pixels: usize,
+    c: usize,
+    a: Option<&[f32]>,
+    b: &[f32],
+    b_pitch: usize,
+    y: &mut [f32],
+) {
+    let y = y.as_mut_ptr();
+    let a = a.map_or(y.cast_const(), <[f32]>::as_ptr);
+    let band = MapBand { f, act, pixels, channels: 0..c, a, a_pitch: c, b: b.as_ptr(), b_pitch, y, y_pitch: c };
+    // SAFETY: the entries below have checked that `a` and `y` are `pixels * c` elements, and `b` as many or, with a pitch of 0,
+    // `c`; `y` is borrowed alone.
+    isa.run(unsafe { band.job() });
 }
 
 /// `y = act(a + b)`. Panics where the lengths differ.
 pub fn add(isa: Isa, act: Activation, a: &[f32], b: &[f32], y: &mut [f32]) {
     check_len("add first operand", a.len(), y.len());
     check_len("add second operand", b.len(), y.len());
-    Map::<Sum>::run(isa, act, Some(a), b, y);
+    whole(isa, Binary::Sum, act, 1, y.len(), Some(a), b, y.len(), y);
 }
 
 /// `y = act(y + b)`. Panics where the lengths differ.
 pub fn add_in_place(isa: Isa, act: Activation, b: &[f32], y: &mut [f32]) {
     check_len("add second operand", b.len(), y.len());
-    Map::<Sum>::run(isa, act, None, b, y);
+    whole(isa, Binary::Sum, act, 1, y.len(), None, b, y.len(), y);
 }
 
 /// `y = act(x * s)`: `x` and `y` `[pixels, c]`, `s` `[c]`. Panics where a length is another.
@@ -119,23 +198,63 @@ pub fn scale(isa: Isa, act: Activation, pixels: usize, c: usize, x: &[f32], s: &
     check_len("scale input", x.len(), size([pixels, c]));
     check_len("scale output", y.len(), x.len());
     check_len("scale factors", s.len(), c);
-    Map::<Product>::run(isa, act, Some(x), s, y);
+    whole(isa, Binary::Product, act, pixels, c, Some(x), s, 0, y);
 }
 
 /// `y = act(y * s)`: `y` `[pixels, c]`, `s` `[c]`. Panics where a length is another.
 pub fn scale_in_place(isa: Isa, act: Activation, pixels: usize, c: usize, s: &[f32], y: &mut [f32]) {
     check_len("scale output", y.len(), size([pixels, c]));
     check_len("scale factors", s.len(), c);
-    Map::<Product>::run(isa, act, None, s, y);
+    whole(isa, Binary::Product, act, pixels, c, None, s, 0, y);
 }
 
 /// `y = act(x)`. Panics where the lengths differ.
 pub fn act(isa: Isa, act: Activation, x: &[f32], y: &mut [f32]) {
     check_len("act input", x.len(), y.len());
-    Map::<First>::run(isa, act, Some(x), &[], y);
+    whole(isa, Binary::First, act, 1, y.len(), Some(x), &[], 0, y);
 }
 
 /// `y = act(y)`
 pub fn act_in_place(isa: Isa, act: Activation, y: &mut [f32]) {
-    Map::<First>::run(isa, act, None, &[], y);
+    whole(isa, Binary::First, act, 1, y.len(), None, &[], 0, y);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parts of the channels, pixels apart by a pitch, in place or not, have the bits of the whole.
+    #[test]
+    fn bands_with_a_pitch() {
+        const C: usize = 45;
+        const PITCH: usize = 50;
+        let a: Vec<f32> = (0..6 * C).map(|i| ((i * 7919) % 1013) as f32 / 100.0 - 5.0).collect();
+        let b: Vec<f32> = a.iter().rev().copied().collect();
+        let spread =
+            |x: &[f32]| -> Vec<f32> { x.chunks(C).flat_map(|pixel| pixel.iter().copied().chain([-9.0; PITCH - C])).collect() };
+        let act = Activation::HSwish;
+        for isa in Isa::available() {
+            for (f, b_pitch) in [(Binary::First, 0), (Binary::Sum, PITCH), (Binary::Product, 0)] {
+                let mut want = vec![0.0; 6 * C];
+                match f {
+                    Binary::First => super::act(isa, act, &a, &mut want),
+                    Binary::Sum => add(isa, act, &a, &b, &mut want),
+                    Binary::Product => scale(isa, act, 6, C, &a, &b[..C], &mut want),
+                }
+                let (x, b) = (spread(&a), spread(&b));
+                for in_place in [false, true] {
+                    let mut y = if in_place { x.clone() } else { vec![-9.0; 6 * PITCH] };
+                    let to = y.as_mut_ptr();
+                    let from = if in_place { to.cast_const() } else { x.as_ptr() };
+                    for channels in [16..C, 0..16] {
+                        let (pixels, a_pitch, y_pitch) = (6, PITCH, PITCH);
+                        let band = MapBand { f, act, pixels, channels, a: from, a_pitch, b: b.as_ptr(), b_pitch, y: to, y_pitch };
+                        // SAFETY: six pixels of `C` channels each, of which `b` may repeat one.
+                        isa.run(unsafe { band.job() });
+                    }
+                    assert_eq!(y, spread(&want), "{} {f:?} in place {in_place}", isa.name());
+                }
+            }
+        }
+    }
 }

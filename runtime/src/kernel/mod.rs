@@ -22,21 +22,21 @@
 
 mod activation;
 mod conv;
-//mod depthwise;
-//mod eltwise;
+mod depthwise;
+mod eltwise;
 mod layout;
 mod pointwise;
-//mod pool;
-//mod softmax;
+mod pool;
+mod softmax;
 mod tile;
 
 pub use conv::conv;
-//pub use depthwise::depthwise;
-//pub use eltwise::{act, act_in_place, add, add_in_place, scale, scale_in_place};
+pub use depthwise::depthwise;
+pub use eltwise::{act, act_in_place, add, add_in_place, scale, scale_in_place};
 pub use layout::{normalize, pad};
 pub use pointwise::pointwise;
-//pub use pool::{global_pool, pool};
-//pub use softmax::{softmax, softmax_in_place};
+pub use pool::{global_pool, pool};
+pub use softmax::{softmax, softmax_in_place};
 
 /// What [`crate::program`] calls: parts of kernels, with pointers, unchecked.
 pub(crate) mod bands {
@@ -49,6 +49,8 @@ pub(crate) mod bands {
 pub(crate) use eltwise::Binary;
 
 use core::ops::Range;
+
+use crate::isa::Simd;
 
 /// What is added to an output before the activation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,6 +84,26 @@ impl Rows {
     fn row(self, r: usize) -> usize {
         (r % self.rows) * self.width * self.pitch
     }
+}
+
+/// Reads `n <= LANES` elements; the lanes beyond them are zero.
+///
+/// # Safety
+/// `n` floats can be read at `x`.
+#[inline(always)]
+unsafe fn load_n<S: Simd>(s: S, x: *const f32, n: usize) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe { if n == S::LANES { s.load(x) } else { s.load_part(x, n) } }
+}
+
+/// Writes the first `n <= LANES` lanes.
+///
+/// # Safety
+/// `n` floats can be written at `y`.
+#[inline(always)]
+unsafe fn store_n<S: Simd>(s: S, v: S::V, y: *mut f32, n: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { if n == S::LANES { s.store(v, y) } else { s.store_part(v, y, n) } }
 }
 
 /// The number of elements of a shape; `usize::MAX`, which no slice has, where it overflows.

@@ -75,7 +75,7 @@ pub fn pointwise(
         y_pitch: p.out_c,
     };
     // SAFETY: every operand was checked to be as long as the parameters say; `y` is borrowed for writing, so nothing else is it.
-    unsafe { band.run(isa) };
+    isa.run(unsafe { band.job() });
 }
 
 /// Some pixels and some output channels of a pointwise convolution.
@@ -101,15 +101,15 @@ pub(crate) struct Band<'a> {
     pub y_pitch: usize,
 }
 
-impl Band<'_> {
-    /// Computes it.
+impl<'a> Band<'a> {
+    /// What [`Isa::run`] takes.
     ///
     /// # Safety
     /// Pointers are valid for all that pixels, channels and pitches reach, `w` and `bias` for the whole packed layer; `y` is neither
     /// read nor written by anything else meanwhile, and is no other operand but the residual.
-    #[inline]
-    pub(crate) unsafe fn run(self, isa: Isa) {
-        isa.run(Call(self));
+    #[inline(always)]
+    pub(crate) unsafe fn job(self) -> impl Job + use<'a> {
+        Call(self)
     }
 }
 

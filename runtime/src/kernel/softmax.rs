@@ -3,7 +3,6 @@
 use super::activation::exp;
 use super::check_len;
 use crate::isa::{Scalar, Simd};
-use crate::pack::LANES;
 
 /// Softmax over all of `x`. The relative error of an element is below `(|x - max| + 8) * 2^-23` (the difference is rounded before
 /// the exponential); one below `e^-87` of the largest comes out at about `e^-87` of it. The same bits on every instruction
@@ -19,9 +18,12 @@ pub fn softmax_in_place(y: &mut [f32]) {
     let s = Scalar;
     let max = y.iter().fold(f32::NEG_INFINITY, |max, &v| if v > max || v.is_nan() { v } else { max });
     let mut sum = 0f64;
-    for y in y.chunks_mut(LANES) {
-        let e = exp(s, s.sub(s.load_part(y), s.splat(max)));
-        s.store_part(e, y);
+    for y in y.chunks_mut(Scalar::LANES) {
+        // SAFETY: the chunk's own length, of at most a vector.
+        unsafe {
+            let e = exp(s, s.sub(s.load_part(y.as_ptr(), y.len()), s.splat(max)));
+            s.store_part(e, y.as_mut_ptr(), y.len());
+        }
         sum += y.iter().map(|&v| f64::from(v)).sum::<f64>();
     }
     for y in y {

@@ -126,9 +126,11 @@ const fn inside(at: usize, len: usize, of: usize) -> bool {
 
 macro_rules! ensure {
     ($($condition:expr => $what:literal),* $(,)?) => {
-        $(if !$condition {
-            return Some($what);
-        })*
+        {
+            $(if !$condition {
+                return Some($what);
+            })*
+        }
     };
 }
 

@@ -195,7 +195,7 @@ impl<'a> Inference<'a> {
         // and biases lie in the blob, and what is written is nothing that is read, but in place; bands are the caller's.
         unsafe {
             match &step.op {
-                Op::Conv { params: p, weight: w, bias, pad_value, added: r } => Conv {
+                Op::Conv { params: p, weight: w, bias, pad_value, added: r } => isa.run(Conv {
                     p,
                     rows,
                     columns: channels,
@@ -207,8 +207,8 @@ impl<'a> Inference<'a> {
                     y,
                     y_pitch,
                 }
-                .run(isa),
-                Op::Depthwise { params: p, weight: w, bias, pad_value } => Depthwise {
+                .job()),
+                Op::Depthwise { params: p, weight: w, bias, pad_value } => isa.run(Depthwise {
                     p,
                     rows,
                     channels,
@@ -219,8 +219,8 @@ impl<'a> Inference<'a> {
                     y,
                     y_pitch,
                 }
-                .run(isa),
-                Op::Pointwise { params: p, weight: w, bias, scale, added: r } => Pointwise {
+                .job()),
+                Op::Pointwise { params: p, weight: w, bias, scale, added: r } => isa.run(Pointwise {
                     p,
                     pixels: if p.pool { p.h * p.w } else { rows.len() * p.w },
                     columns: channels,
@@ -233,19 +233,19 @@ impl<'a> Inference<'a> {
                     y,
                     y_pitch,
                 }
-                .run(isa),
-                Op::Pool(p) => Window { p, rows, channels, x: self.rows(&step.x, thread), y, y_pitch }.run(isa),
-                Op::GlobalPool => Mean {
+                .job()),
+                Op::Pool(p) => isa.run(Window { p, rows, channels, x: self.rows(&step.x, thread), y, y_pitch }.job()),
+                Op::GlobalPool => isa.run(Mean {
                     pixels: step.x.rows * step.x.width,
                     channels,
                     x: self.base(step.x.place, thread),
                     x_pitch: step.x.pitch,
                     y,
                 }
-                .run(isa),
-                Op::Add { other, act } => map(Binary::Sum, *act, Some(other), true).run(isa),
-                Op::Scale { scale, act } => map(Binary::Product, *act, Some(scale), false).run(isa),
-                Op::Act(act) => map(Binary::First, *act, None, true).run(isa),
+                .job()),
+                Op::Add { other, act } => isa.run(map(Binary::Sum, *act, Some(other), true).job()),
+                Op::Scale { scale, act } => isa.run(map(Binary::Product, *act, Some(scale), false).job()),
+                Op::Act(act) => isa.run(map(Binary::First, *act, None, true).job()),
                 Op::Softmax if step.x == step.y => kernel::softmax_in_place(self.slice_mut(&step.y, thread)),
                 Op::Softmax => kernel::softmax(self.slice(&step.x, thread), self.slice_mut(&step.y, thread)),
                 Op::Normalize { order, scale, shift } => {

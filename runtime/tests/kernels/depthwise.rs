@@ -24,7 +24,7 @@ pub fn check(p: &params::Depthwise, pad_value: bool, cuts: u32, seed: u64) {
     let sums = params::Depthwise { act: params::Activation::None, ..*p };
     let magnitude = run(&sums, &abs(&x), &abs(&w), &abs(&b), &abs(&value));
 
-    let (mut packed, mut bias) = (vec![0.0; pack::depthwise_len(taps, c)], vec![0.0; pack::depthwise_bias_len(c)]);
+    let (mut packed, mut bias) = (vec![0.0; pack::depthwise_len(taps, c)], vec![0.0; pack::bias_len(c)]);
     pack::depthwise(taps, c, &w, &mut packed);
     pack::bias(Some(&b), &mut bias);
     for isa in Isa::available() {
@@ -49,8 +49,8 @@ prop_compose! {
 prop_compose! {
     /// The windows that have tiles of their own, on images wide enough for every tile width.
     fn square()(
-        k in prop::sample::select(vec![3usize, 5]), stride in 1usize..3, in_h in 1usize..20, in_w in 1usize..20, before in 0usize..3,
-        after in 0usize..3, in_c in prop::sample::select(vec![8usize, 16, 24, 19]), act in activation(),
+        k in prop::sample::select(vec![3usize, 5]), stride in 1usize..3, in_h in 1usize..20, in_w in 1usize..36, before in 0usize..3,
+        after in 0usize..3, in_c in prop::sample::select(vec![8usize, 16, 24, 19, 40, 53]), act in activation(),
     ) -> params::Depthwise {
         let out = |len: usize| ((len + before + after).max(k) - k) / stride + 1;
         params::Depthwise {

@@ -36,25 +36,25 @@ fn depthwise(p: &Depthwise, rows: std::ops::Range<usize>, x: usize, w: usize, bi
 #[test]
 fn depthwise_operands() {
     let p = DEPTHWISE;
-    assert_eq!(depthwise(&p, 0..4, 127, 72, 8, 8, 128), "depthwise input: 127 elements where the parameters ask for 128");
-    assert!(depthwise(&p, 0..4, 128, 71, 8, 8, 128).starts_with("depthwise weights"));
-    assert!(depthwise(&p, 0..4, 128, 72, 7, 8, 128).starts_with("depthwise bias"));
-    assert!(depthwise(&p, 0..4, 128, 72, 8, 7, 128).starts_with("depthwise padding"));
-    assert!(depthwise(&p, 0..4, 128, 72, 8, 8, 129).starts_with("depthwise output"));
-    assert_eq!(depthwise(&p, 2..5, 128, 72, 8, 8, 128), "depthwise: rows 2..5 of 4");
+    assert_eq!(depthwise(&p, 0..4, 127, 144, 16, 8, 128), "depthwise input: 127 elements where the parameters ask for 128");
+    assert!(depthwise(&p, 0..4, 128, 143, 16, 8, 128).starts_with("depthwise weights"));
+    assert!(depthwise(&p, 0..4, 128, 144, 15, 8, 128).starts_with("depthwise bias"));
+    assert!(depthwise(&p, 0..4, 128, 144, 16, 7, 128).starts_with("depthwise padding"));
+    assert!(depthwise(&p, 0..4, 128, 144, 16, 8, 129).starts_with("depthwise output"));
+    assert_eq!(depthwise(&p, 2..5, 128, 144, 16, 8, 128), "depthwise: rows 2..5 of 4");
 }
 
 /// Sizes whose product overflows to the length of the slice, and coordinates that overflow.
 #[test]
 fn depthwise_overflow() {
     let p = Depthwise { in_h: 1 << 62, in_w: 4, in_c: 8, out_h: 0, ..DEPTHWISE };
-    assert!(depthwise(&p, 0..0, 0, 72, 8, 8, 0).starts_with("depthwise input"));
+    assert!(depthwise(&p, 0..0, 0, 144, 16, 8, 0).starts_with("depthwise input"));
     let p = Depthwise { stride_h: usize::MAX / 2, ..DEPTHWISE };
-    assert!(depthwise(&p, 0..4, 128, 72, 8, 8, 128).starts_with("depthwise rows"));
+    assert!(depthwise(&p, 0..4, 128, 144, 16, 8, 128).starts_with("depthwise rows"));
     let p = Depthwise { pad_left: usize::MAX, ..DEPTHWISE };
-    assert!(depthwise(&p, 0..4, 128, 72, 8, 8, 128).starts_with("depthwise columns"));
+    assert!(depthwise(&p, 0..4, 128, 144, 16, 8, 128).starts_with("depthwise columns"));
     let p = Depthwise { stride_w: 0, ..DEPTHWISE };
-    assert!(depthwise(&p, 0..4, 128, 72, 8, 8, 128).starts_with("depthwise columns"));
+    assert!(depthwise(&p, 0..4, 128, 144, 16, 8, 128).starts_with("depthwise columns"));
 }
 
 #[test]
