@@ -15,19 +15,12 @@ use crate::ir::{ConstId, Consts};
 /// How a kernel reads a constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Layout {
-    /// `[k][n]` as panels of [`pack::PANEL`] columns.
+    /// `[k][n]` as panels of [`pack::PANEL`] columns; depthwise weights with their taps as `k`.
     Panels {
         /// Rows.
         k: usize,
         /// Columns.
         n: usize,
-    },
-    /// `[taps][c]` as groups of [`pack::PANEL`] channels.
-    Depthwise {
-        /// Window elements.
-        taps: usize,
-        /// Output channels.
-        c: usize,
     },
     /// As it is, then zeros up to a multiple of this.
     Padded(usize),
@@ -38,7 +31,6 @@ impl Layout {
     fn len(self, len: usize) -> Option<usize> {
         match self {
             Layout::Panels { k, n } => n.checked_next_multiple_of(pack::PANEL)?.checked_mul(k),
-            Layout::Depthwise { taps, c } => c.checked_next_multiple_of(pack::PANEL)?.checked_mul(taps),
             Layout::Padded(multiple) => len.checked_next_multiple_of(multiple),
         }
     }
@@ -46,7 +38,6 @@ impl Layout {
     fn write(self, from: &[f32], to: &mut [f32]) {
         match self {
             Layout::Panels { k, n } => pack::panels(k, n, from, to),
-            Layout::Depthwise { taps, c } => pack::depthwise(taps, c, from, to),
             Layout::Padded(_) => to[..from.len()].copy_from_slice(from),
         }
     }
@@ -158,8 +149,8 @@ mod tests {
         let mut packer = Packer::new(&consts);
         let panels = packer.constant(a, Layout::Panels { k: 2, n: 3 }, "a").unwrap();
         assert_eq!(packer.constant(a, Layout::Panels { k: 2, n: 3 }, "again").unwrap(), panels);
-        let depthwise = packer.constant(a, Layout::Depthwise { taps: 2, c: 3 }, "a").unwrap();
-        assert_ne!(depthwise, panels);
+        let other = packer.constant(a, Layout::Panels { k: 3, n: 2 }, "a").unwrap();
+        assert_ne!(other, panels);
         let bias = packer.bias(Some(b), 3, 8, "b").unwrap();
         let zeros = packer.bias(None, 17, 16, "z").unwrap();
         assert_eq!(packer.bias(None, 30, 16, "z2").unwrap(), zeros);
@@ -168,7 +159,8 @@ mod tests {
         assert_eq!(weights.get(panels).len(), 2 * 16);
         assert_eq!(&weights.get(panels)[..4], [0.0, 1.0, 2.0, 0.0]);
         assert_eq!(&weights.get(panels)[16..20], [3.0, 4.0, 5.0, 0.0]);
-        assert_eq!(weights.get(depthwise), [0., 1., 2., 0., 0., 0., 0., 0., 3., 4., 5., 0., 0., 0., 0., 0.]);
+        assert_eq!(weights.get(other).len(), 3 * 16);
+        assert_eq!(&weights.get(other)[32..35], [4.0, 5.0, 0.0]);
         assert_eq!(weights.get(bias), [7., 7., 7., 0., 0., 0., 0., 0.]);
         assert_eq!(weights.get(zeros), [0.0; 32]);
         assert!(weights.entries.iter().all(|e| e.offset.is_multiple_of(16)));

@@ -208,7 +208,7 @@ fn kernel(
             let c = d.channels * d.multiplier;
             Kernel::Depthwise {
                 params: depthwise(d, x, out),
-                weight: packer.constant(d.weight, Layout::Depthwise { taps, c }, &named("weight"))?,
+                weight: packer.constant(d.weight, Layout::Panels { k: taps, n: c }, &named("weight"))?,
                 bias: packer.bias(d.bias, c, PANEL, &named("bias"))?,
                 pad_value: d.pad_value.map(|v| packer.constant(v, Layout::Padded(1), &named("pad_value"))).transpose()?,
             }
@@ -219,7 +219,7 @@ fn kernel(
             let (scale, shift) = b.affine(&graph.consts).into_iter().map(|(s, t)| (s as f32, t as f32)).unzip();
             Kernel::Depthwise {
                 params: pixelwise(x),
-                weight: packer.computed(scale, Layout::Depthwise { taps: 1, c: x.c }, &named("scale"))?,
+                weight: packer.computed(scale, Layout::Panels { k: 1, n: x.c }, &named("scale"))?,
                 bias: packer.computed(shift, Layout::Padded(PANEL), &named("shift"))?,
                 pad_value: None,
             }

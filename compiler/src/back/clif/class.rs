@@ -92,9 +92,8 @@ impl Class {
             }
             Class::Depthwise { params: p, pad_value } => {
                 let out_c = product([p.in_c, p.multiplier, 1]);
-                let padded = out_c.div_ceil(8).saturating_mul(8);
-                let weights = product([p.kernel_h, p.kernel_w, padded]);
-                let mut all = vec![product([p.in_h, p.in_w, p.in_c]), weights, padded];
+                let taps = product([p.kernel_h, p.kernel_w, 1]);
+                let mut all = vec![product([p.in_h, p.in_w, p.in_c]), panels(taps, out_c), panels(1, out_c)];
                 all.extend(pad_value.then_some(p.in_c));
                 all.push(product([p.out_h, p.out_w, out_c]));
                 all

@@ -8,6 +8,7 @@
 //! padding with a content, go pixel by pixel and tap by tap.
 
 use cranelift_codegen::ir::{InstBuilder, Value};
+use mnc_runtime::pack::PANEL;
 use mnc_runtime::params::Depthwise;
 
 use super::act::activate;
@@ -16,8 +17,8 @@ use crate::back::clif::emit::{Emit, FLOAT, Int, LANES, Mem, VECTOR, bytes, vecto
 
 /// Pixels a tile.
 const PIXELS: usize = 4;
-/// Output channels in a packed block of weights.
-const BLOCK: usize = 8;
+/// Output channels of a group: two vectors a pixel.
+const GROUP: usize = 8;
 /// The widest window whose taps are written out.
 const WIDEST: usize = 9;
 /// The most pixels at the edges of a row that are written out.
@@ -65,8 +66,12 @@ pub(super) fn lower(e: &mut Emit<'_>, p: &Depthwise, pad_value: bool, pointers: 
     let taps = p.kernel_h * p.kernel_w;
     e.each(rows[0], rows[1], 1, [], |e, row, []| {
         let origin = layer.rows.origin(e, row);
-        e.groups(p.in_c * p.multiplier, BLOCK, |e, first, channels| {
-            let weights = e.mul(first, taps as i64 * FLOAT);
+        e.groups(p.in_c * p.multiplier, GROUP, |e, first, channels| {
+            // A group is one half of a panel.
+            let panel = e.div(first, PANEL as i64);
+            let before = e.mul(panel, ((taps - 1) * PANEL) as i64);
+            let weights = e.add(before, first);
+            let weights = e.mul(weights, FLOAT);
             let biases = e.mul(first, FLOAT);
             let (w, bias) = (e.at(w, weights), e.at(bias, biases));
             let inputs = (p.multiplier > 1).then(|| {
@@ -128,7 +133,7 @@ impl Layer<'_> {
                     let mut sum = acc;
                     for kx in (0..p.kernel_w).filter(|&kx| has(pixel, kx)) {
                         let x = load(e, p, group, x, bytes((pixel * p.stride_w + kx) * p.in_c), offset, lanes);
-                        let w = e.load(Mem::Fixed, w, bytes(kx * BLOCK) + offset, LANES);
+                        let w = e.load(Mem::Fixed, w, bytes(kx * PANEL) + offset, LANES);
                         sum = e.fma(x, w, sum);
                     }
                     next.push(sum);
@@ -188,7 +193,7 @@ impl Layer<'_> {
         let x = e.at(self.x, offset);
         let tap = e.mul(ky, self.p.kernel_w as i64);
         let tap = e.add(tap, kx);
-        let offset = e.mul(tap, BLOCK as i64 * FLOAT);
+        let offset = e.mul(tap, PANEL as i64 * FLOAT);
         (self.channel(e, group, x), e.at(group.w, offset))
     }
 
