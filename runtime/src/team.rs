@@ -59,10 +59,10 @@ impl Barrier {
             self.turn.store(turn.wrapping_add(1), Ordering::Release);
             return;
         }
-        let mut spins = 0u32;
+        let mut spins = 0usize;
         while self.turn.load(Ordering::Acquire) == turn {
             core::hint::spin_loop();
-            spins += 1;
+            spins = spins.wrapping_add(1);
             // More threads than cores: the one waited for may want this one's.
             if spins.is_multiple_of(4096) {
                 thread::yield_now();
@@ -147,10 +147,10 @@ struct Done<'a> {
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
-        let mut spins = 0u32;
+        let mut spins = 0usize;
         while self.wait && self.shared.running.load(Ordering::Acquire) > 0 {
             core::hint::spin_loop();
-            spins += 1;
+            spins = spins.wrapping_add(1);
             if spins.is_multiple_of(4096) {
                 thread::yield_now();
             }
@@ -190,8 +190,12 @@ impl Shared {
                 core::hint::spin_loop();
             }
             if start.elapsed() > SPIN {
-                self.asleep[i].store(true, Ordering::SeqCst);
-                while self.epoch.load(Ordering::SeqCst) == seen {
+                // Said again before every sleep: a late call that woke it for the last region took it back.
+                loop {
+                    self.asleep[i].store(true, Ordering::SeqCst);
+                    if self.epoch.load(Ordering::SeqCst) != seen {
+                        break;
+                    }
                     thread::park();
                 }
                 self.asleep[i].store(false, Ordering::SeqCst);

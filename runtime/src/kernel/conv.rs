@@ -8,7 +8,7 @@
 use core::ops::Range;
 
 use super::tile::{self, Blocks, Spot, by_size};
-use super::{Residual, Rows, check_len, check_rows, check_windows, input_at, size};
+use super::{Residual, Rows, check_len, check_rows, check_windows, input_at, size, taps_inside};
 use crate::isa::{Isa, Job, Simd};
 use crate::pack::{PANEL, bias_len};
 use crate::params::Conv;
@@ -18,6 +18,9 @@ const BLOCK_FLOATS: usize = 65536;
 const BLOCK_PIXELS: Range<usize> = 70..252;
 /// Elements of a tile's windows that are gathered where they reach into the padding: 28 KiB at fourteen pixels.
 const PATCH: usize = 512;
+
+/// Floats from a window to the next in the first layer of nearly all networks: three colours at stride 2.
+const STEM: usize = 6;
 
 /// Content of the padding where the caller gives none; wider inputs go through it in pieces.
 static ZEROS: [f32; 256] = [0.0; 256];
@@ -122,30 +125,39 @@ impl Job for Call<'_> {
             let (first, end) = blocks.get(i);
             let mut column = b.columns.start;
             while column < b.columns.end {
-                if b.columns.end - column > S::LANES {
-                    for oy in b.rows.start + first..b.rows.start + end {
-                        by_size!(0, b.p.out_w, S::ROWS, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 2> { b, oy, ox, tiles, column }));
-                    }
-                    column += S::WIDE;
-                } else {
-                    for oy in b.rows.start + first..b.rows.start + end {
-                        by_size!(0, b.p.out_w, S::NARROW_ROWS, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 1> {
-                            b,
-                            oy,
-                            ox,
-                            tiles,
-                            column
-                        }));
-                    }
-                    column += S::LANES;
+                let rows = b.rows.start + first..b.rows.start + end;
+                let wide = b.columns.end - column > S::LANES;
+                match (wide, b.p.stride_w * b.p.in_c) {
+                    (true, STEM) => wide_rows::<S, STEM>(s, b, rows, column),
+                    (true, _) => wide_rows::<S, 0>(s, b, rows, column),
+                    (false, STEM) => narrow_rows::<S, STEM>(s, b, rows, column),
+                    (false, _) => narrow_rows::<S, 0>(s, b, rows, column),
                 }
+                column += if wide { S::WIDE } else { S::LANES };
             }
         }
     }
 }
 
-/// `tiles` tiles of output row `oy` from column `ox` on.
-struct Tiles<'a, const ROWS: usize, const VECTORS: usize> {
+/// Two vectors of output channels of some rows.
+#[inline(always)]
+fn wide_rows<S: Simd, const STEP: usize>(s: S, b: &Band<'_>, rows: Range<usize>, column: usize) {
+    for oy in rows {
+        by_size!(0, b.p.out_w, S::ROWS, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 2, STEP> { b, oy, ox, tiles, column }));
+    }
+}
+
+/// One vector of output channels of some rows.
+#[inline(always)]
+fn narrow_rows<S: Simd, const STEP: usize>(s: S, b: &Band<'_>, rows: Range<usize>, column: usize) {
+    for oy in rows {
+        by_size!(0, b.p.out_w, S::NARROW_ROWS, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 1, STEP> { b, oy, ox, tiles, column }));
+    }
+}
+
+/// `tiles` tiles of output row `oy` from column `ox` on. `STEP` is the floats from a window to the next, where they are a constant,
+/// else 0: a constant leaves one pointer to keep in place of one a row.
+struct Tiles<'a, const ROWS: usize, const VECTORS: usize, const STEP: usize> {
     b: &'a Band<'a>,
     oy: usize,
     ox: usize,
@@ -153,7 +165,7 @@ struct Tiles<'a, const ROWS: usize, const VECTORS: usize> {
     column: usize,
 }
 
-impl<const ROWS: usize, const VECTORS: usize> Job for Tiles<'_, ROWS, VECTORS> {
+impl<const ROWS: usize, const VECTORS: usize, const STEP: usize> Job for Tiles<'_, ROWS, VECTORS, STEP> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for i in 0..self.tiles {
@@ -163,7 +175,7 @@ impl<const ROWS: usize, const VECTORS: usize> Job for Tiles<'_, ROWS, VECTORS> {
     }
 }
 
-impl<const ROWS: usize, const VECTORS: usize> Tiles<'_, ROWS, VECTORS> {
+impl<const ROWS: usize, const VECTORS: usize, const STEP: usize> Tiles<'_, ROWS, VECTORS, STEP> {
     /// # Safety
     /// `ox + ROWS` is at most the output's width.
     #[inline(always)]
@@ -173,28 +185,48 @@ impl<const ROWS: usize, const VECTORS: usize> Tiles<'_, ROWS, VECTORS> {
         let (taps, n) = (p.kernel_h * p.kernel_w, p.out_c);
         let k = taps * p.in_c;
         let valid = (b.columns.end - column).min(VECTORS * S::LANES);
-        let inside = covers(oy, p.stride_h, p.kernel_h, p.pad_top, p.in_h)
+        // Rows of zeros above and below the input are left out.
+        let kys = match b.pad_value {
+            None => taps_inside(oy, p.stride_h, p.kernel_h, p.pad_top, p.in_h),
+            Some(_) => 0..p.kernel_h,
+        };
+        let tall = b.pad_value.is_none() || covers(oy, p.stride_h, p.kernel_h, p.pad_top, p.in_h);
+        let inside = tall
             && covers(ox, p.stride_w, p.kernel_w, p.pad_left, p.in_w)
             && covers(ox + ROWS - 1, p.stride_w, p.kernel_w, p.pad_left, p.in_w);
         // SAFETY: `column` is a channel of the layer on a vector's boundary; inside, all taps are elements of the input; elsewhere
         // only taps found to be inside are read from it; what is added up is `k` steps of the panels in all ways.
         unsafe {
-            let mut w = tile::panels::<S, VECTORS>(b.w, k, n, column);
+            let w = tile::panels::<S, VECTORS>(b.w, k, n, column);
             let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, n, column);
+            let len = p.kernel_w * p.in_c;
+            let row = |i: usize| b.x.row(oy * p.stride_h + kys.start + i - p.pad_top);
+            let runs = kys.end - kys.start;
+            let from = |w: [*const f32; VECTORS]| w.map(|w| w.wrapping_add(kys.start * len * PANEL));
             if inside && b.x.pitch == p.in_c {
-                let len = p.kernel_w * p.in_c;
-                for ky in 0..p.kernel_h {
-                    let x = b.x.first.add(b.x.row(oy * p.stride_h + ky - p.pad_top) + (ox * p.stride_w - p.pad_left) * p.in_c);
-                    let a = core::array::from_fn(|r| x.add(r * p.stride_w * p.in_c));
-                    tile::accumulate::<S, ROWS, VECTORS, false>(s, &mut acc, a, w, len, core::ptr::null());
-                    w = w.map(|w| w.wrapping_add(len * PANEL));
-                }
-            } else if k * ROWS <= PATCH {
+                let x = b.x.first.add((ox * p.stride_w - p.pad_left) * p.in_c);
+                let step = if STEP > 0 { STEP } else { p.stride_w * p.in_c };
+                let a = |i| core::array::from_fn(|r| x.add(row(i) + r * step));
+                tile::accumulate_runs(s, &mut acc, runs, a, from(w), len);
+            } else if k * ROWS <= PATCH && b.x.pitch == p.in_c {
+                // Windows inside are read where they are, the others gathered.
                 let mut patch = [0.0; PATCH];
-                gather::<ROWS>(b, oy, ox, &mut patch[..k * ROWS]);
-                let a = core::array::from_fn(|r| patch.as_ptr().add(r * k));
-                tile::accumulate::<S, ROWS, VECTORS, false>(s, &mut acc, a, w, k, core::ptr::null());
+                let whole: [bool; ROWS] = core::array::from_fn(|r| tall && covers(ox + r, p.stride_w, p.kernel_w, p.pad_left, p.in_w));
+                for (r, _) in whole.iter().enumerate().filter(|(_, whole)| !**whole) {
+                    gather(b, oy, ox + r, &mut patch[r * k..][..k]);
+                }
+                let a = |i| {
+                    core::array::from_fn(|r| {
+                        if whole[r] {
+                            b.x.first.add(row(i) + ((ox + r) * p.stride_w - p.pad_left) * p.in_c)
+                        } else {
+                            patch.as_ptr().add(r * k + (kys.start + i) * len)
+                        }
+                    })
+                };
+                tile::accumulate_runs(s, &mut acc, runs, a, from(w), len);
             } else {
+                let mut w = w;
                 for tap in 0..taps {
                     let (ky, kx) = (tap / p.kernel_w, tap % p.kernel_w);
                     let iy = input_at(oy, p.stride_h, ky, p.pad_top, p.in_h);
@@ -222,28 +254,23 @@ impl<const ROWS: usize, const VECTORS: usize> Tiles<'_, ROWS, VECTORS> {
     }
 }
 
-/// The windows of `ROWS` outputs from `(oy, ox)` on, one behind the other, with the padding's content where they reach outside.
+/// The window of output `(oy, ox)`, with the padding's content where it reaches outside; `patch` holds zeros.
 ///
 /// # Safety
 /// `b.x` and `b.pad_value` are valid for the whole input and a pixel.
 #[inline(never)]
-unsafe fn gather<const ROWS: usize>(b: &Band<'_>, oy: usize, ox: usize, patch: &mut [f32]) {
+unsafe fn gather(b: &Band<'_>, oy: usize, ox: usize, patch: &mut [f32]) {
     let p = b.p;
-    let taps = p.kernel_h * p.kernel_w;
-    for (i, tap) in patch.chunks_exact_mut(p.in_c.max(1)).enumerate() {
-        let (r, ky, kx) = (i / taps, i % taps / p.kernel_w, i % taps % p.kernel_w);
-        let iy = input_at(oy, p.stride_h, ky, p.pad_top, p.in_h);
-        let ix = input_at(ox + r, p.stride_w, kx, p.pad_left, p.in_w);
+    for (tap, patch) in patch.chunks_exact_mut(p.in_c.max(1)).enumerate() {
+        let iy = input_at(oy, p.stride_h, tap / p.kernel_w, p.pad_top, p.in_h);
+        let ix = input_at(ox, p.stride_w, tap % p.kernel_w, p.pad_left, p.in_w);
         let from = match (iy, ix, b.pad_value) {
             // SAFETY: `(iy, ix)` is a pixel of the input.
             (Some(iy), Some(ix), _) => unsafe { b.x.first.add(b.x.row(iy) + ix * b.x.pitch) },
             (_, _, Some(v)) => v,
-            (_, _, None) => {
-                tap.fill(0.0);
-                continue;
-            }
+            (_, _, None) => continue,
         };
-        for (c, v) in tap.iter_mut().enumerate() {
+        for (c, v) in patch.iter_mut().enumerate() {
             // SAFETY: a channel of a pixel, or of the padding.
             *v = unsafe { *from.add(c) };
         }

@@ -64,21 +64,60 @@ pub(super) unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize
 ) {
     // Sums of its own: those of the caller may stay in memory, and these must not.
     let mut sums = *acc;
+    // SAFETY: the caller's.
+    unsafe { run::<S, ROWS, VECTORS, SCALED>(s, &mut sums, a, w, k, scale) };
+    *acc = sums;
+}
+
+/// [`accumulate`] of `runs` runs of `k` elements, the rows of run `i` at `a(i)`, the panels one run behind the other.
+///
+/// # Safety
+/// `k` floats can be read at every row of every run, `runs * k` steps of panels at every `w`.
+#[inline(always)]
+pub(super) unsafe fn accumulate_runs<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    acc: &mut [[S::V; VECTORS]; ROWS],
+    runs: usize,
+    a: impl Fn(usize) -> [*const f32; ROWS],
+    mut w: [*const f32; VECTORS],
+    k: usize,
+) {
+    let mut sums = *acc;
+    for i in 0..runs {
+        // SAFETY: the caller's; behind the last run, nothing is read.
+        unsafe { run::<S, ROWS, VECTORS, false>(s, &mut sums, a(i), w, k, core::ptr::null()) };
+        w = w.map(|w| w.wrapping_add(k * PANEL));
+    }
+    *acc = sums;
+}
+
+/// The loop over `k`.
+///
+/// # Safety
+/// As for [`accumulate`].
+#[inline(always)]
+unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize, const SCALED: bool>(
+    s: S,
+    sums: &mut [[S::V; VECTORS]; ROWS],
+    a: [*const f32; ROWS],
+    w: [*const f32; VECTORS],
+    k: usize,
+    scale: *const f32,
+) {
     let whole = k - k % UNROLL;
     let mut i = 0;
     while i < whole {
         for u in 0..UNROLL {
             // SAFETY: `i + u < k`.
-            unsafe { step::<S, ROWS, VECTORS, SCALED>(s, &mut sums, a, w, i + u, scale) };
+            unsafe { step::<S, ROWS, VECTORS, SCALED>(s, sums, a, w, i + u, scale) };
         }
         i += UNROLL;
     }
     while i < k {
         // SAFETY: `i < k`.
-        unsafe { step::<S, ROWS, VECTORS, SCALED>(s, &mut sums, a, w, i, scale) };
+        unsafe { step::<S, ROWS, VECTORS, SCALED>(s, sums, a, w, i, scale) };
         i += 1;
     }
-    *acc = sums;
 }
 
 /// One step of `k`.
