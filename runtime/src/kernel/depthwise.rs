@@ -4,14 +4,13 @@
 //! for ky, kx { y[oy][ox][c] += x[oy * stride + ky - top][ox * stride + kx - left][c] * w[ky][kx][c] }
 //! ```
 //! Square 3x3 and 5x5 windows at stride 1 and 2 keep a tile of output pixels in registers while its input rows pass by, each
-//! element loaded once a row. Where such a tile reaches into the padding, its columns there are the padding's vector and its rows
-//! there are left out (or, where the padding has a content, are that content). A row that is no multiple of the tile ends in a
-//! tile that overlaps the one before: what is computed twice comes out the same.
+//! element loaded once a row. Where such a tile reaches into the padding, its columns there are zeros and its rows there are left
+//! out. A row that is no multiple of the tile ends in one that overlaps: what is computed twice comes out the same.
 //!
-//! Other windows, and channels beyond the last whole vector where the instruction set has no masks, go through a plain loop over
-//! taps, which leaves out those in the padding; channel multipliers are gathered lane by lane. Which of these ways an output goes
-//! depends on the layer, its channel and the instruction set alone, and each adds up bias and taps in order, so no bit depends on
-//! bands. Padding is never copied.
+//! Other windows, padding with a content, and channels beyond the last whole vector where the instruction set has no masks, go
+//! through a plain loop over taps, which leaves out those in the padding; channel multipliers are gathered lane by lane. Which of
+//! these ways an output goes depends on the layer, its channel and the instruction set alone, and each adds up bias and taps in
+//! order, so no bit depends on bands. Padding is never copied.
 
 use core::ops::Range;
 
@@ -122,7 +121,7 @@ impl<'a> Band<'a> {
     }
 }
 
-/// One call: blocks of channels, strips of one or two rows, runs of equal tiles.
+/// One call: strips of one or two rows, runs of equal tiles.
 struct Call<'a>(Band<'a>);
 
 impl Job for Call<'_> {
@@ -131,16 +130,16 @@ impl Job for Call<'_> {
         let p = self.0.p;
         if p.multiplier != 1 {
             s.outline(Gathered(&self.0));
-        } else if const { S::DEPTHWISE.0 < 2 } || !reaches_inside(p) {
+        } else if const { S::DEPTHWISE.0 < 2 } || self.0.pad_value.is_some() || !half_padded(p) {
             self.any(s, self.0.channels.clone());
         } else if is(p, 3, 1) {
-            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 3, 1, 2, 7>(s) } else { self.tiled::<S, 3, 1, 2, 4>(s) }
+            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 3, 1, 2, 7, 4>(s) } else { self.tiled::<S, 3, 1, 2, 4, 3>(s) }
         } else if is(p, 3, 2) {
-            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 3, 2, 2, 7>(s) } else { self.tiled::<S, 3, 2, 1, 4>(s) }
+            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 3, 2, 2, 7, 4>(s) } else { self.tiled::<S, 3, 2, 2, 4, 3>(s) }
         } else if is(p, 5, 1) {
-            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 5, 1, 2, 7>(s) } else { self.tiled::<S, 5, 1, 1, 4>(s) }
+            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 5, 1, 2, 7, 4>(s) } else { self.tiled::<S, 5, 1, 1, 7, 4>(s) }
         } else if is(p, 5, 2) {
-            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 5, 2, 1, 7>(s) } else { self.tiled::<S, 5, 2, 1, 3>(s) }
+            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 5, 2, 2, 7, 4>(s) } else { self.tiled::<S, 5, 2, 1, 7, 4>(s) }
         } else {
             self.any(s, self.0.channels.clone());
         }
@@ -152,19 +151,21 @@ fn is(p: &Depthwise, k: usize, stride: usize) -> bool {
     p.kernel_h == k && p.kernel_w == k && p.stride_h == stride && p.stride_w == stride
 }
 
-/// Whether every window has a column inside the input, so that only the first and the last `kernel_w - 1` columns of a tile can
-/// lie outside.
-fn reaches_inside(p: &Depthwise) -> bool {
-    p.pad_left < p.kernel_w && (p.out_w - 1) * p.stride_w < p.in_w + p.pad_left
+/// Whether no window reaches beyond the input's columns by more than half: then only the first and the last `kernel_w / 2`
+/// columns of a tile can lie outside.
+fn half_padded(p: &Depthwise) -> bool {
+    let half = p.kernel_w / 2;
+    p.pad_left <= half && (p.out_w - 1) * p.stride_w + p.kernel_w <= p.in_w + p.pad_left + half
 }
 
-/// Bytes of input rows that a block of channels may have: half of a small first-level cache.
-const BLOCK: usize = 24 << 10;
-
 impl Call<'_> {
-    /// A `K` x `K` window at stride `STRIDE`, in tiles of up to `TALL` x `WIDE` output pixels.
+    /// A `K` x `K` window at stride `STRIDE`, in tiles of up to `TALL` x `WIDE` output pixels; what is left of a row in tiles of
+    /// `SMALL` columns.
     #[inline(always)]
-    fn tiled<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize>(&self, s: S) {
+    fn tiled<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, const SMALL: usize>(
+        &self,
+        s: S,
+    ) {
         let Range { start, mut end } = self.0.channels;
         if !S::MASKS && !(end - start).is_multiple_of(S::LANES) {
             let whole = end - (end - start) % S::LANES;
@@ -172,43 +173,31 @@ impl Call<'_> {
             end = whole;
         }
         let rows = self.0.rows.clone();
-        // Input rows stay in the first-level cache from one strip to the next.
-        let block = BLOCK / (size_of::<f32>() * (K + STRIDE) * self.0.p.in_w);
-        let block = (block / PANEL).max(1) * PANEL;
-        for first in (start..end).step_by(block) {
-            let channels = first..end.min(first + block);
-            let mut oy = rows.start;
-            while oy < rows.end {
-                if TALL == 2 && oy + 2 <= rows.end {
-                    self.strip::<S, K, STRIDE, 2, WIDE>(s, oy, &channels);
-                    oy += 2;
-                } else {
-                    self.strip::<S, K, STRIDE, 1, WIDE>(s, oy, &channels);
-                    oy += 1;
-                }
+        let mut oy = rows.start;
+        if const { TALL > 1 } {
+            while oy + TALL <= rows.end {
+                self.strip::<S, K, STRIDE, TALL, WIDE, SMALL>(s, oy, start..end);
+                oy += TALL;
             }
+        }
+        while oy < rows.end {
+            self.strip::<S, K, STRIDE, 1, WIDE, SMALL>(s, oy, start..end);
+            oy += 1;
         }
     }
 
     /// `TALL` output rows.
     #[inline(always)]
-    fn strip<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize>(
+    fn strip<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, const SMALL: usize>(
         &self,
         s: S,
         oy: usize,
-        channels: &Range<usize>,
+        channels: Range<usize>,
     ) {
         let p = self.0.p;
         let width = p.out_w;
-        if width < WIDE {
-            if WIDE > 4 && width >= 4 {
-                self.edge::<S, K, STRIDE, TALL, 4>(s, oy, 0, 1, channels);
-                if width > 4 {
-                    self.edge::<S, K, STRIDE, TALL, 4>(s, oy, width - 4, 1, channels);
-                }
-            } else {
-                self.edge::<S, K, STRIDE, TALL, 1>(s, oy, 0, width, channels);
-            }
+        if width < SMALL {
+            self.tiles::<S, K, STRIDE, TALL, 1, true>(s, oy, 0, width, channels);
             return;
         }
         let (tiles, rest) = (width / WIDE, width % WIDE);
@@ -218,29 +207,20 @@ impl Call<'_> {
         } else {
             0..0
         };
-        self.edge::<S, K, STRIDE, TALL, WIDE>(s, oy, 0, inner.start, channels);
         let whole = channels.start..channels.end - (channels.end - channels.start) % S::LANES;
-        self.tiles::<S, K, STRIDE, TALL, WIDE, false>(s, oy, inner.start * WIDE, inner.len(), &whole);
-        self.edge::<S, K, STRIDE, TALL, WIDE>(s, oy, inner.start * WIDE, inner.len(), &(whole.end..channels.end));
-        self.edge::<S, K, STRIDE, TALL, WIDE>(s, oy, inner.end * WIDE, tiles - inner.end, channels);
-        if rest > 4 || rest > 0 && WIDE <= 4 {
-            self.edge::<S, K, STRIDE, TALL, WIDE>(s, oy, width - WIDE, 1, channels);
-        } else if rest > 0 {
-            self.edge::<S, K, STRIDE, TALL, 4>(s, oy, width - 4, 1, channels);
+        let part = whole.end..channels.end;
+        self.tiles::<S, K, STRIDE, TALL, WIDE, true>(s, oy, 0, inner.start, channels.clone());
+        self.tiles::<S, K, STRIDE, TALL, WIDE, false>(s, oy, inner.start * WIDE, inner.len(), whole);
+        self.tiles::<S, K, STRIDE, TALL, WIDE, true>(s, oy, inner.start * WIDE, inner.len(), part);
+        self.tiles::<S, K, STRIDE, TALL, WIDE, true>(s, oy, inner.end * WIDE, tiles - inner.end, channels.clone());
+        if rest > SMALL && tiles > 0 {
+            self.tiles::<S, K, STRIDE, TALL, WIDE, true>(s, oy, width - WIDE, 1, channels);
+        } else {
+            if rest > SMALL {
+                self.tiles::<S, K, STRIDE, TALL, SMALL, true>(s, oy, 0, 1, channels.clone());
+            }
+            self.tiles::<S, K, STRIDE, TALL, SMALL, true>(s, oy, width - SMALL, rest.min(1), channels);
         }
-    }
-
-    /// Tiles that may reach into the padding.
-    #[inline(always)]
-    fn edge<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize>(
-        &self,
-        s: S,
-        oy: usize,
-        ox: usize,
-        tiles: usize,
-        channels: &Range<usize>,
-    ) {
-        self.tiles::<S, K, STRIDE, TALL, WIDE, true>(s, oy, ox, tiles, channels);
     }
 
     #[inline(always)]
@@ -250,10 +230,9 @@ impl Call<'_> {
         oy: usize,
         ox: usize,
         tiles: usize,
-        channels: &Range<usize>,
+        channels: Range<usize>,
     ) {
         if tiles > 0 && !channels.is_empty() {
-            let channels = channels.clone();
             s.outline(Tiles::<K, STRIDE, TALL, WIDE, EDGE> { band: &self.0, oy, ox, tiles, channels });
         }
     }
@@ -279,6 +258,22 @@ impl Call<'_> {
     }
 }
 
+/// The most rows and columns of input that a tile reads.
+const MOST_ROWS: usize = 7;
+const MOST_COLUMNS: usize = 17;
+
+/// The input of a tile.
+struct Spot {
+    /// Where its rows start; null where there is no such row.
+    lines: [*const f32; MOST_ROWS],
+    /// Which of its columns exist.
+    inside: [bool; MOST_COLUMNS],
+    /// The first channel of the vector.
+    channel: usize,
+    /// Channels of the vector.
+    n: usize,
+}
+
 /// `tiles` tiles of `TALL` x `WIDE` output pixels from `(oy, ox)` on. Only with `EDGE` may their windows reach into the padding;
 /// only then, and where the instruction set has masks, may the last vector of channels be a part.
 struct Tiles<'a, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, const EDGE: bool> {
@@ -296,35 +291,33 @@ impl<const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, 
     fn run<S: Simd>(self, s: S) {
         let Self { band, oy, .. } = self;
         let p = band.p;
-        // Where the tile's input rows start, at column `-pad_left`; which of them exist.
-        let (mut lines, mut exists) = ([band.x.first; 8], [false; 8]);
-        for i in 0..Self::HEIGHT {
+        // Where the tile's input rows start, at column `-pad_left`; none where there is no such row.
+        let mut lines = [core::ptr::null(); MOST_ROWS];
+        for (i, line) in lines.iter_mut().enumerate().take(Self::HEIGHT) {
             if let Some(iy) = input_at(oy, STRIDE, i, p.pad_top, p.in_h) {
-                lines[i] = band.row(iy).wrapping_sub(p.pad_left * band.x.pitch);
-                exists[i] = true;
+                *line = band.row(iy).wrapping_sub(p.pad_left * band.x.pitch);
             }
         }
         for tile in 0..self.tiles {
             let ox = self.ox + tile * WIDE;
-            let mut from = lines;
-            for line in &mut from {
-                *line = line.wrapping_add(ox * STRIDE * band.x.pitch);
+            let mut spot = Spot { lines, inside: [true; MOST_COLUMNS], channel: self.channels.start, n: S::LANES };
+            for line in &mut spot.lines {
+                if !EDGE || !line.is_null() {
+                    *line = line.wrapping_add(ox * STRIDE * band.x.pitch);
+                }
             }
-            let mut columns = 0u32;
-            for j in 0..Self::SPAN {
-                let inside = (ox * STRIDE + j).wrapping_sub(p.pad_left) < p.in_w;
-                columns |= u32::from(inside) << j;
-            }
-            let mut inside = [0u32; 8];
-            for (inside, exists) in inside.iter_mut().zip(exists) {
-                *inside = if exists { columns } else { 0 };
+            if EDGE {
+                for (j, inside) in spot.inside.iter_mut().enumerate().take(Self::SPAN) {
+                    *inside = (ox * STRIDE + j).wrapping_sub(p.pad_left) < p.in_w;
+                }
             }
             let to = band.pixel(oy, ox);
-            let mut channel = self.channels.start;
-            while channel < self.channels.end {
-                let n = if EDGE && S::MASKS { S::LANES.min(self.channels.end - channel) } else { S::LANES };
-                self.vector(s, channel, n, &from, &inside, to);
-                channel += S::LANES;
+            while spot.channel < self.channels.end {
+                if EDGE && S::MASKS {
+                    spot.n = S::LANES.min(self.channels.end - spot.channel);
+                }
+                self.vector(s, &spot, to.wrapping_add(spot.channel));
+                spot.channel += S::LANES;
             }
         }
     }
@@ -337,61 +330,95 @@ impl<const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, 
     const HEIGHT: usize = (TALL - 1) * STRIDE + K;
     const SPAN: usize = (WIDE - 1) * STRIDE + K;
 
-    /// `n` channels of one tile.
+    /// One vector of channels; `to` is its place in the first output pixel.
     #[inline(always)]
-    fn vector<S: Simd>(&self, s: S, channel: usize, n: usize, from: &[*const f32; 8], inside: &[u32; 8], to: *mut f32) {
+    fn vector<S: Simd>(&self, s: S, spot: &Spot, to: *mut f32) {
         let band = self.band;
-        let (pitch, y_pitch) = (band.x.pitch, band.y_pitch);
-        let taps = band.weights(channel);
         // SAFETY: biases are padded to whole panels.
-        let bias = unsafe { s.load(band.bias.add(channel)) };
-        let padding = match band.pad_value {
-            // SAFETY: the padding has as many channels as the layer.
-            Some(value) if EDGE => unsafe {
-                if S::MASKS { s.load_part(value.add(channel), n) } else { s.load(value.add(channel)) }
-            },
-            _ => s.splat(0.0),
-        };
+        let bias = unsafe { s.load(band.bias.add(spot.channel)) };
         let mut acc = [[bias; WIDE]; TALL];
-        for i in 0..Self::HEIGHT {
-            if EDGE && inside[i] == 0 && band.pad_value.is_none() {
-                continue;
+        // Input rows that only the first output row reads, that both read, that only the second reads.
+        if TALL == 1 {
+            for i in 0..K {
+                self.row::<S, true, false>(s, spot, i, &mut acc);
             }
-            let line = from[i].wrapping_add(channel);
-            let mut row = [padding; 17];
-            for (j, v) in row.iter_mut().enumerate().take(Self::SPAN) {
-                let x = line.wrapping_add(j * pitch);
-                if !EDGE {
-                    // SAFETY: all windows of the tile lie inside the input, whose pixels have the channels
-                    // `channel..channel + LANES`, as `Band::job` was promised.
-                    *v = unsafe { s.load(x) };
-                } else if inside[i] & 1 << j != 0 {
-                    // SAFETY: the column exists in a row that exists, with the channels `channel..channel + n`, all lanes
-                    // without masks.
-                    *v = unsafe { if S::MASKS { s.load_part(x, n) } else { s.load(x) } };
-                }
+        } else {
+            for i in 0..STRIDE {
+                self.row::<S, true, false>(s, spot, i, &mut acc);
             }
-            for (r, acc) in acc.iter_mut().enumerate() {
-                if i >= r * STRIDE && i - r * STRIDE < K {
-                    let ky = i - r * STRIDE;
-                    for kx in 0..K {
-                        // SAFETY: tap `(ky, kx)` of the panel that holds these channels, as wide as the widest vector.
-                        let w = unsafe { s.load(taps.add((ky * K + kx) * PANEL)) };
-                        for (t, acc) in acc.iter_mut().enumerate() {
-                            *acc = s.mul_add(row[t * STRIDE + kx], w, *acc);
-                        }
-                    }
-                }
+            for i in STRIDE..K {
+                self.row::<S, true, true>(s, spot, i, &mut acc);
+            }
+            for i in K..K + STRIDE {
+                self.row::<S, false, true>(s, spot, i, &mut acc);
             }
         }
         activate(s, band.p.act, &mut acc);
+        let y_pitch = band.y_pitch;
         for (r, row) in acc.iter().enumerate() {
-            let to = to.wrapping_add(r * band.p.out_w * y_pitch + channel);
+            let to = to.wrapping_add(r * band.p.out_w * y_pitch);
             for (t, v) in row.iter().enumerate() {
                 let y = to.wrapping_add(t * y_pitch);
-                // SAFETY: `(oy + r, ox + t)` is an output pixel with the channels `channel..channel + n`, as `Band::job` was
-                // promised.
-                unsafe { if EDGE && S::MASKS { store_n(s, *v, y, n) } else { s.store(*v, y) } };
+                // SAFETY: `(oy + r, ox + t)` is an output pixel with the channels of the spot, as `Band::job` was promised.
+                unsafe { if EDGE && S::MASKS { store_n(s, *v, y, spot.n) } else { s.store(*v, y) } };
+            }
+        }
+    }
+
+    /// Adds input row `i` of the tile to the sums of its first output row, its last, or both.
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "an index runs through several arrays")]
+    fn row<S: Simd, const FIRST: bool, const LAST: bool>(&self, s: S, spot: &Spot, i: usize, acc: &mut [[S::V; WIDE]; TALL]) {
+        if EDGE && spot.lines[i].is_null() {
+            return;
+        }
+        let taps = self.band.weights(spot.channel);
+        let mut w = [[s.splat(0.0); K]; 2];
+        for kx in 0..K {
+            // SAFETY: taps `(i, kx)` and `(i - STRIDE, kx)` of the panel that holds these channels, as wide as the widest vector.
+            unsafe {
+                if FIRST {
+                    w[0][kx] = s.load(taps.add((i * K + kx) * PANEL));
+                }
+                if LAST {
+                    w[1][kx] = s.load(taps.add(((i - STRIDE) * K + kx) * PANEL));
+                }
+            }
+        }
+        let mut x = [s.splat(0.0); MOST_COLUMNS];
+        for j in 0..K - STRIDE {
+            x[j] = self.column(s, spot, i, j);
+        }
+        for t in 0..WIDE {
+            // The columns that this output is the first to read.
+            for j in t * STRIDE + K - STRIDE..t * STRIDE + K {
+                x[j] = self.column(s, spot, i, j);
+            }
+            for kx in 0..K {
+                if FIRST {
+                    acc[0][t] = s.mul_add(x[t * STRIDE + kx], w[0][kx], acc[0][t]);
+                }
+                if LAST {
+                    acc[TALL - 1][t] = s.mul_add(x[t * STRIDE + kx], w[1][kx], acc[TALL - 1][t]);
+                }
+            }
+        }
+    }
+
+    /// Column `j` of input row `i`.
+    #[inline(always)]
+    fn column<S: Simd>(&self, s: S, spot: &Spot, i: usize, j: usize) -> S::V {
+        let x = spot.lines[i].wrapping_add(spot.channel + j * self.band.x.pitch);
+        let inside = !EDGE || j >= K / 2 && j < Self::SPAN - K / 2 || spot.inside[j];
+        // SAFETY: column `j` exists in a row that exists, with the channels of the spot, all lanes without masks; of one that does
+        // not exist nothing is read.
+        unsafe {
+            if EDGE && S::MASKS {
+                s.load_part(x, if inside { spot.n } else { 0 })
+            } else if inside {
+                s.load(x)
+            } else {
+                s.splat(0.0)
             }
         }
     }
