@@ -1,9 +1,12 @@
 //! Time of the kernels by shape class, and of MobileNet V1 1.0 at 224 x 224 as the sum of its layers.
 //!
 //! `cargo bench -p mnc-runtime`; the counter is floating-point operations a second (two a multiply-add). `MNC_ISA` chooses
-//! the instruction set. `peak` is what twelve independent chains of fused multiply-adds reach: the limit of one core.
+//! the instruction set; depthwise layers run on every one. `peak` is what independent chains of multiply-adds reach: the limit
+//! of one core.
 
+use std::fmt;
 use std::hint::black_box;
+use std::ops::{Deref, DerefMut};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -16,17 +19,43 @@ fn main() {
     divan::main();
 }
 
-fn data(len: usize) -> Vec<f32> {
-    (0..len).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect()
+/// Floats that start at a cache line, as those of an arena do.
+struct Floats {
+    all: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+impl Deref for Floats {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.all[self.start..][..self.len]
+    }
+}
+
+impl DerefMut for Floats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.all[self.start..][..self.len]
+    }
+}
+
+fn data(len: usize) -> Floats {
+    let mut all = vec![0.0; len + 16];
+    let start = all.as_ptr().align_offset(64);
+    for (i, v) in all[start..].iter_mut().enumerate() {
+        *v = ((i * 7919) % 1000) as f32 / 500.0 - 1.0;
+    }
+    Floats { all, start, len }
 }
 
 /// A layer with operands of its own.
 struct Layer<P> {
     p: P,
-    x: Vec<f32>,
-    w: Vec<f32>,
-    bias: Vec<f32>,
-    y: Vec<f32>,
+    x: Floats,
+    w: Floats,
+    bias: Floats,
+    y: Floats,
     flops: usize,
 }
 
@@ -120,10 +149,32 @@ fn pointwise_layers(bencher: Bencher<'_, '_>, (h, in_c, out_c): (usize, usize, u
     bencher.counter(ItemsCount::new(layer.flops)).bench_local(|| layer.run(isa));
 }
 
-#[divan::bench(args = [(112, 32, 3, 1), (112, 64, 3, 2), (56, 128, 3, 1), (28, 256, 3, 1), (14, 512, 3, 1), (14, 512, 3, 2), (14, 480, 5, 1), (14, 672, 5, 2), (7, 1024, 3, 1)])]
-fn depthwise_layers(bencher: Bencher<'_, '_>, (in_h, c, k, stride): (usize, usize, usize, usize)) {
-    let (isa, mut layer) = (Isa::detect(), depthwise(in_h, c, k, stride));
-    bencher.counter(ItemsCount::new(layer.flops)).bench_local(|| layer.run(isa));
+/// A shape on an instruction set: input rows and columns, channels, window, stride.
+struct Case(Isa, (usize, usize, usize, usize));
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Case(isa, (h, c, k, stride)) = self;
+        write!(f, "{} {h}x{h}x{c} {k}x{k} stride {stride}", isa.name())
+    }
+}
+
+/// Where the channels are a power of two, pixels share a few places in the first-level cache; sixteen channels more show what
+/// a pitch between the pixels brings.
+fn cases() -> Vec<Case> {
+    let stride1 = [(112, 32), (56, 128), (56, 144), (28, 192), (28, 256), (28, 272), (14, 384), (14, 512), (14, 528), (14, 576)];
+    let late1 = [(7, 960), (7, 1024), (7, 1040)];
+    let stride2 = [(112, 64), (56, 128), (56, 144), (28, 256), (28, 272), (14, 512), (14, 528)];
+    let mut shapes: Vec<_> = stride1.into_iter().chain(late1).map(|(h, c)| (h, c, 3, 1)).collect();
+    shapes.extend(stride2.map(|(h, c)| (h, c, 3, 2)));
+    shapes.extend([(28, 120, 5, 1), (14, 480, 5, 1), (14, 672, 5, 1), (7, 960, 5, 1), (28, 120, 5, 2), (14, 672, 5, 2)]);
+    Isa::available().flat_map(|isa| shapes.iter().map(move |&shape| Case(isa, shape)).collect::<Vec<_>>()).collect()
+}
+
+#[divan::bench(args = cases())]
+fn depthwise_layers(bencher: Bencher<'_, '_>, Case(isa, (in_h, c, k, stride)): &Case) {
+    let mut layer = depthwise(*in_h, *c, *k, *stride);
+    bencher.counter(ItemsCount::new(layer.flops)).bench_local(|| layer.run(*isa));
 }
 
 #[divan::bench(args = [(224, 3, 32, 2), (56, 64, 64, 1), (14, 256, 256, 1), (7, 512, 512, 1)])]

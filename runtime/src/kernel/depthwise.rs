@@ -158,6 +158,11 @@ fn half_padded(p: &Depthwise) -> bool {
     p.pad_left <= half && (p.out_w - 1) * p.stride_w + p.kernel_w <= p.in_w + p.pad_left + half
 }
 
+/// Whether the vectors are so wide and the multiply-adds of an input element so few that the second-level cache cannot keep up.
+const fn outruns<S: Simd>(k: usize, stride: usize) -> bool {
+    S::LANES > 8 && k < 5 && stride == 1
+}
+
 impl Call<'_> {
     /// A `K` x `K` window at stride `STRIDE`, in tiles of up to `TALL` x `WIDE` output pixels; what is left of a row in tiles of
     /// `SMALL` columns.
@@ -166,24 +171,40 @@ impl Call<'_> {
         &self,
         s: S,
     ) {
-        let Range { start, mut end } = self.0.channels;
+        let Range { mut start, mut end } = self.0.channels;
         if !S::MASKS && !(end - start).is_multiple_of(S::LANES) {
             let whole = end - (end - start) % S::LANES;
             self.any(s, whole..end);
             end = whole;
         }
         let rows = self.0.rows.clone();
-        let mut oy = rows.start;
-        if const { TALL > 1 } {
-            while oy + TALL <= rows.end {
-                self.strip::<S, K, STRIDE, TALL, WIDE, SMALL>(s, oy, start..end);
-                oy += TALL;
+        let block = if const { outruns::<S>(K, STRIDE) } { self.block(TALL, (TALL - 1) * STRIDE + K) } else { usize::MAX };
+        while start < end {
+            let channels = start..start + block.min(end - start);
+            start = channels.end;
+            let mut oy = rows.start;
+            if const { TALL > 1 } {
+                while oy + TALL <= rows.end {
+                    self.strip::<S, K, STRIDE, TALL, WIDE, SMALL>(s, oy, channels.clone());
+                    oy += TALL;
+                }
+            }
+            while oy < rows.end {
+                self.strip::<S, K, STRIDE, 1, WIDE, SMALL>(s, oy, channels.clone());
+                oy += 1;
             }
         }
-        while oy < rows.end {
-            self.strip::<S, K, STRIDE, 1, WIDE, SMALL>(s, oy, start..end);
-            oy += 1;
-        }
+    }
+
+    /// Channels that go over the image together: so many that the `high` input rows of a strip take half of a first-level cache,
+    /// where the strip below finds them. All where there are few strips, where a block would be too narrow to be worth its way,
+    /// or where pixels are so far apart, by a power of two, that they share a few places in the cache.
+    #[inline(always)]
+    fn block(&self, tall: usize, high: usize) -> usize {
+        let Rows { width, pitch, .. } = self.0.x;
+        let channels = (24 << 10) / size_of::<f32>() / (high * width) / PANEL * PANEL;
+        let few = self.0.rows.len() < 5 * tall || channels < 3 * PANEL || pitch.is_multiple_of(256);
+        if few { usize::MAX } else { channels }
     }
 
     /// `TALL` output rows.
@@ -197,7 +218,9 @@ impl Call<'_> {
         let p = self.0.p;
         let width = p.out_w;
         if width < SMALL {
-            self.tiles::<S, K, STRIDE, TALL, 1, true>(s, oy, 0, width, channels);
+            for r in 0..TALL {
+                self.tiles::<S, K, STRIDE, 1, 1, true>(s, oy + r, 0, width, channels.clone());
+            }
             return;
         }
         let (tiles, rest) = (width / WIDE, width % WIDE);

@@ -73,3 +73,30 @@ proptest! {
         check(&p, pad_value, cuts, seed);
     }
 }
+
+/// Shapes of real networks: rows of several tiles, channels in several blocks of which the last is odd.
+#[test]
+fn many_channels() {
+    for (k, stride, side, in_c) in
+        [(3, 1, 14, 216), (3, 1, 28, 120), (3, 2, 15, 200), (5, 1, 14, 72), (5, 2, 28, 40), (3, 1, 7, 264)]
+    {
+        let out = (side - 1) / stride + 1;
+        let act = params::Activation::HSwish;
+        let p = params::Depthwise {
+            in_h: side,
+            in_w: side,
+            in_c,
+            multiplier: 1,
+            out_h: out,
+            out_w: out,
+            kernel_h: k,
+            kernel_w: k,
+            stride_h: stride,
+            stride_w: stride,
+            pad_top: k / 2,
+            pad_left: k / 2,
+            act,
+        };
+        check(&p, false, 0b1_0010, 7);
+    }
+}
