@@ -433,8 +433,8 @@ impl<const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, 
     fn column<S: Simd>(&self, s: S, spot: &Spot, i: usize, j: usize) -> S::V {
         let x = spot.lines[i].wrapping_add(spot.channel + j * self.band.x.pitch);
         let inside = !EDGE || j >= K / 2 && j < Self::SPAN - K / 2 || spot.inside[j];
-        // SAFETY: column `j` exists in a row that exists, with the channels of the spot, all lanes without masks; of one that does
-        // not exist nothing is read.
+        // SAFETY: column `j` exists in a row that exists, with the channels of the spot, all lanes without masks; of one that
+        // does not exist nothing is read.
         unsafe {
             if EDGE && S::MASKS {
                 s.load_part(x, if inside { spot.n } else { 0 })
@@ -632,7 +632,8 @@ mod tests {
                     }
                     for (i, pixel) in y.chunks(y_pitch).enumerate() {
                         let want = &want[(start * p.out_w + i) * c..][..c];
-                        prop_assert!(pixel[..c].iter().zip(want).all(|(a, b)| a.to_bits() == b.to_bits()), "{} pixel {}", isa.name(), i);
+                        let same = pixel[..c].iter().zip(want).all(|(a, b)| a.to_bits() == b.to_bits());
+                        prop_assert!(same, "{} pixel {}", isa.name(), i);
                         prop_assert!(pixel[c..].iter().all(|&v| v == -9.0), "{} behind pixel {}", isa.name(), i);
                     }
                 }
