@@ -127,7 +127,7 @@ fn conv(in_h: usize, in_c: usize, out_c: usize, stride: usize) -> Layer<Conv> {
 
 impl Layer<Pointwise> {
     fn run(&mut self, isa: Isa) {
-        kernel::pointwise(isa, &self.p, 0..self.p.h, &self.x, &self.w, &self.bias, None, Residual::None, &mut self.y);
+        kernel::pointwise(isa, &self.p, 0..self.p.h, &self.x, &self.w, &self.bias, Residual::None, &mut self.y);
     }
 }
 
@@ -139,7 +139,7 @@ impl Layer<Depthwise> {
 
 impl Layer<Conv> {
     fn run(&mut self, isa: Isa) {
-        kernel::conv(isa, &self.p, 0..self.p.out_h, &self.x, &self.w, &self.bias, None, Residual::None, &mut self.y);
+        kernel::conv(isa, &self.p, 0..self.p.out_h, &self.x, &self.w, &self.bias, Residual::None, &mut self.y);
     }
 }
 

@@ -251,14 +251,14 @@ proptest! {
     #[test]
     fn pointwise(
         h in 1usize..7, w in 1usize..15, in_c in 1usize..40, out_c in 1usize..50, act in activation(),
-        pool: bool, scaled: bool, residual in residuals(), strip in 1usize..7, seed in 0u64..1 << 40,
+        pool: bool, residual in residuals(), strip in 1usize..7, seed in 0u64..1 << 40,
     ) {
-        check_pointwise(&params::Pointwise { h, w, in_c, out_c, act, pool }, scaled, residual, strip, seed);
+        check_pointwise(&params::Pointwise { h, w, in_c, out_c, act, pool }, residual, strip, seed);
     }
 
     #[test]
-    fn dense(in_c in 1usize..70, out_c in 1usize..70, act in activation(), scaled: bool, seed in 0u64..1 << 40) {
-        check_pointwise(&params::Pointwise { h: 1, w: 1, in_c, out_c, act, pool: false }, scaled, 0, 1, seed);
+    fn dense(in_c in 1usize..70, out_c in 1usize..70, act in activation(), seed in 0u64..1 << 40) {
+        check_pointwise(&params::Pointwise { h: 1, w: 1, in_c, out_c, act, pool: false }, 0, 1, seed);
     }
 
     #[test]
@@ -370,8 +370,8 @@ fn check_depthwise(p: &params::Depthwise, padded: bool, strip: usize, seed: u64)
     assert_close(&planner.run(&x), &expected);
 }
 
-/// The reference is a 1x1 convolution of the scaled input, then the mean.
-fn check_pointwise(p: &params::Pointwise, scaled: bool, residual: usize, strip: usize, seed: u64) {
+/// The reference is a 1x1 convolution, then the mean.
+fn check_pointwise(p: &params::Pointwise, residual: usize, strip: usize, seed: u64) {
     let &params::Pointwise { h, w, in_c, out_c, act, pool } = p;
     let output = if pool { Shape::hwc(1, 1, out_c) } else { Shape::hwc(h, w, out_c) };
     let mut planner = Planner::new(Shape::hwc(h, w, in_c), output);
@@ -381,23 +381,16 @@ fn check_pointwise(p: &params::Pointwise, scaled: bool, residual: usize, strip: 
     let weight = planner.weight(&packed);
     let (b, packed) = bias(out_c, seed + 1, pack::bias_len(out_c));
     let bias = planner.weight(&packed);
-    let factors = random(in_c, seed + 2);
-    let scale = scaled.then(|| planner.constant(&factors));
     // In place means the output's place, which a pooled output does not share.
     let residual = if pool && residual == 1 { 2 } else { residual };
     let r = with_residual(&mut planner, residual, h * w * out_c, strip, seed + 3, |residual| Kernel::Pointwise {
         params: *p,
         weight,
         bias,
-        scale,
         residual,
     });
 
     let x = random(h * w * in_c, seed + 4);
-    let mut input = x.clone();
-    if scaled {
-        reference::scale(Activation::None, h * w, in_c, &x, &factors, &mut input);
-    }
     let conv = params::Conv {
         in_h: h,
         in_w: w,
@@ -414,7 +407,7 @@ fn check_pointwise(p: &params::Pointwise, scaled: bool, residual: usize, strip: 
         act,
     };
     let mut expected = vec![0.0; h * w * out_c];
-    reference::conv(&conv, &input, &weights, Some(&b), None, r.as_deref(), &mut expected);
+    reference::conv(&conv, &x, &weights, Some(&b), None, r.as_deref(), &mut expected);
     if pool {
         let mut mean = vec![0.0; out_c];
         reference::global_pool(h * w, out_c, &expected, &mut mean);
@@ -508,16 +501,17 @@ fn small_net() -> Planner {
     let pointwise = |h, out_c, act, pool| params::Pointwise { h, w: h, in_c: 13, out_c, act, pool };
     let (weight, bias) = panels(&mut p, 13, 13, 4);
     let params = pointwise(1, 13, Activation::Sigmoid, false);
-    p.step(Kernel::Pointwise { params, weight, bias, scale: None, residual: Residual::None }, mean, squeezed, gate, squeezed, 1);
+    p.step(Kernel::Pointwise { params, weight, bias, residual: Residual::None }, mean, squeezed, gate, squeezed, 1);
     let (weight, bias) = panels(&mut p, 13, 13, 5);
     let params = pointwise(5, 13, Activation::None, false);
-    let kernel = Kernel::Pointwise { params, weight, bias, scale: Some(gate), residual: Residual::InPlace };
+    p.step(Kernel::Scale { scale: gate, pixels: 25, c: 13, act: Activation::None }, b, stem_shape, b, stem_shape, 1);
+    let kernel = Kernel::Pointwise { params, weight, bias, residual: Residual::InPlace };
     p.step(kernel, b, stem_shape, a, stem_shape, 5);
 
     let (weight, bias) = panels(&mut p, 13, 10, 6);
     let params = pointwise(5, 10, Activation::None, true);
     let logits = Shape::hwc(1, 1, 10);
-    let kernel = Kernel::Pointwise { params, weight, bias, scale: None, residual: Residual::None };
+    let kernel = Kernel::Pointwise { params, weight, bias, residual: Residual::None };
     p.step(kernel, a, stem_shape, Place::Output, logits, 1);
     p.step(Kernel::Softmax { c: 10 }, Place::Output, logits, Place::Output, logits, 1);
     p

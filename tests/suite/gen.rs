@@ -348,7 +348,6 @@ impl Builder {
                 weight,
                 bias,
                 act: Activation::None,
-                scaled: false,
                 residual: false,
                 pool: false,
             }),

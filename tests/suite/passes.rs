@@ -340,43 +340,6 @@ fn fuse_residual_chooses_and_refuses() {
 }
 
 #[test]
-fn fuse_se_refuses_the_other_order() {
-    let scale = Op::Scale(Activation::None);
-    let mut s = small();
-    let f = s.op("f", Op::GlobalPool, &[s.1]);
-    let m = s.op("m", scale.clone(), &[s.1, f]);
-    let act = s.op("act", Op::Act(Activation::HSwish), &[m]);
-    let y = s.conv("y", act, POINT, 2);
-    s.refuses(&[y], "fuse_se", "m", "an activation follows the scaling");
-
-    let mut s = small();
-    let f = s.op("f", Op::GlobalPool, &[s.1]);
-    let m = s.op("m", Op::Scale(Activation::HSwish), &[s.1, f]);
-    let y = s.conv("y", m, POINT, 2);
-    s.refuses(&[y], "fuse_se", "m", "an activation follows the scaling");
-
-    let mut s = small();
-    let f = s.op("f", Op::GlobalPool, &[s.1]);
-    let m = s.op("m", scale.clone(), &[s.1, f]);
-    let y = s.conv("y", m, Window { around: Around::Nothing, ..SAME_3X3 }, 2);
-    s.refuses(&[y], "fuse_se", "m", "y is no pointwise convolution");
-
-    let mut s = small();
-    let f = s.op("f", Op::GlobalPool, &[s.1]);
-    let m = s.op("m", scale.clone(), &[s.1, f]);
-    let y = s.conv("y", m, POINT, 2);
-    s.refuses(&[y, m], "fuse_se", "m", "m is read by y, the net's output");
-
-    let mut s = small();
-    let f = s.op("f", Op::GlobalPool, &[s.1]);
-    let m = s.op("m", scale.clone(), &[s.1, f]);
-    let m2 = s.op("m2", scale, &[m, f]);
-    let y = s.conv("y", m2, POINT, 2);
-    let text = s.does(&[y], "fuse_se", "m2", "fused into y");
-    assert!(text.contains("pointwise +scale"), "{text}");
-}
-
-#[test]
 fn fuse_pool_refuses() {
     let mut s = small();
     let a = s.conv("a", s.1, POINT, 4);
@@ -446,7 +409,7 @@ fn the_driver_stops_skips_and_names() {
     assert_eq!(
         error.to_string(),
         "there is no pass `fuse_acts` (did you mean `fuse_act`?); the passes are separate, fold_const, fold_bn, fuse_pad, \
-         fold_preprocess, fuse_act, fuse_residual, fuse_se, fuse_pool, dce"
+         fold_preprocess, fuse_act, fuse_residual, fuse_pool, dce"
     );
     assert_eq!(before, print::text(&g), "nothing is run when a name is wrong");
     assert!(pass::run(&mut g, &options(), None, Some("")).unwrap_err().to_string().starts_with("there is no pass ``; the"));

@@ -45,7 +45,7 @@ impl Net {
         self.x
     }
 
-    fn conv(&mut self, k: usize, stride: usize, out_c: usize, scale: Option<NodeId>, residual: Option<NodeId>) -> NodeId {
+    fn conv(&mut self, k: usize, stride: usize, out_c: usize, residual: Option<NodeId>) -> NodeId {
         let in_c = self.graph.shape(self.x).c;
         let weight = self.graph.consts.add(vec![0.0; k * k * in_c * out_c]);
         let conv = Conv {
@@ -59,11 +59,10 @@ impl Net {
             weight,
             bias: None,
             act: Activation::Relu6,
-            scaled: scale.is_some(),
             residual: residual.is_some(),
             pool: false,
         };
-        let inputs: Vec<NodeId> = [Some(self.x), scale, residual].into_iter().flatten().collect();
+        let inputs: Vec<NodeId> = [Some(self.x), residual].into_iter().flatten().collect();
         self.add(if k == 1 { "pointwise" } else { "conv" }, Op::Conv(conv), &inputs)
     }
 
@@ -94,17 +93,17 @@ impl Net {
     fn inverted(&mut self, k: usize, wide: usize, out: usize, excite: bool, stride: usize) {
         let start = self.x;
         if wide != self.graph.shape(start).c {
-            self.conv(1, 1, wide, None, None);
+            self.conv(1, 1, wide, None);
         }
         let deep = self.depthwise(k, stride);
-        let scale = excite.then(|| {
+        if excite {
             self.add("mean", Op::GlobalPool, &[deep]);
-            self.conv(1, 1, wide.div_ceil(4).next_multiple_of(8), None, None);
-            self.conv(1, 1, wide, None, None)
-        });
-        self.x = deep;
+            self.conv(1, 1, wide.div_ceil(4).next_multiple_of(8), None);
+            let gate = self.conv(1, 1, wide, None);
+            self.add("scale", Op::Scale(Activation::None), &[deep, gate]);
+        }
         let residual = (stride == 1 && self.graph.shape(start).c == out).then_some(start);
-        self.conv(1, 1, out, scale, residual);
+        self.conv(1, 1, out, residual);
     }
 
     fn finish(mut self) -> Graph {
@@ -128,7 +127,7 @@ fn build(graph: &Graph) -> Plan {
 /// Every kind of buffer: a stem, blocks with and without squeeze-and-excite and residual, a classifier.
 fn small() -> Graph {
     let mut net = Net::new(32, 32, 3);
-    net.conv(3, 2, 8, None, None);
+    net.conv(3, 2, 8, None);
     net.inverted(3, 24, 12, false, 2);
     net.inverted(5, 48, 12, true, 1);
     net.inverted(3, 48, 12, false, 1);
@@ -215,11 +214,11 @@ fn a_residual_is_accumulated_where_it_stands() {
 fn what_is_read_later_is_not_overwritten() {
     // y = relu(x), z = y + sigmoid(y): the sigmoid must not be written over y, the sum may be written over either.
     let mut net = Net::new(4, 4, 3);
-    net.conv(3, 1, 5, None, None);
+    net.conv(3, 1, 5, None);
     let y = net.add("relu", Op::Act(Activation::Relu), &[net.x]);
     let s = net.add("sigmoid", Op::Act(Activation::Sigmoid), &[y]);
     net.add("sum", Op::Add(Activation::None), &[y, s]);
-    net.conv(1, 1, 4, None, None);
+    net.conv(1, 1, 4, None);
     let plan = build(&net.finish());
     let steps: Vec<_> = plan.steps().collect();
     assert_eq!(steps[1].input, steps[1].output, "relu in place");
@@ -231,10 +230,10 @@ fn what_is_read_later_is_not_overwritten() {
 #[test]
 fn a_tensor_added_to_itself_is_not_overwritten() {
     let mut net = Net::new(4, 4, 3);
-    let x = net.conv(3, 1, 5, None, None);
+    let x = net.conv(3, 1, 5, None);
     let y = net.add("double", Op::Add(Activation::None), &[x, x]);
     net.add("double", Op::Add(Activation::None), &[y, y]);
-    net.conv(1, 1, 4, None, None);
+    net.conv(1, 1, 4, None);
     let plan = build(&net.finish());
     assert!(plan.steps().all(|s| s.input != s.output));
 }
@@ -255,15 +254,15 @@ fn odd_graphs_have_plans() {
 
     // The output is also read by a node that leads nowhere.
     let mut net = Net::new(8, 8, 3);
-    let out = net.conv(3, 1, 4, None, None);
-    net.conv(3, 1, 7, None, None);
+    let out = net.conv(3, 1, 4, None);
+    net.conv(3, 1, 7, None);
     net.x = out;
     let plan = build(&net.finish());
     assert_eq!((plan.steps().count(), plan.memory.arena_bytes), (1, 0));
 
     // In place from the first node to the output, with a reader on the way.
     let mut net = Net::new(8, 8, 3);
-    let x = net.conv(3, 1, 4, None, None);
+    let x = net.conv(3, 1, 4, None);
     let mean = net.add("mean", Op::GlobalPool, &[x]);
     net.add("scale", Op::Scale(Activation::HSwish), &[x, mean]);
     let plan = build(&net.finish());
@@ -443,10 +442,6 @@ fn every_wrong_operand_is_noticed() {
                     let Kernel::Pointwise { weight, .. } = step(p, at).kernel else { unreachable!() };
                     p.weights.entries[weight.0].len -= 16;
                 });
-                breaks(&plan, "a scale that is overwritten", "second operand", |p| {
-                    let Kernel::Pointwise { scale, .. } = &mut step(p, at).kernel else { unreachable!() };
-                    *scale = Some(output);
-                });
                 if *residual == Residual::InPlace {
                     accumulated += 1;
                     breaks(&plan, "a residual read while it is overwritten", "second operand", |p| {
@@ -455,6 +450,10 @@ fn every_wrong_operand_is_noticed() {
                     });
                 }
             }
+            Kernel::Scale { .. } => breaks(&plan, "a scale that is overwritten", "second operand", |p| {
+                let Kernel::Scale { scale, .. } = &mut step(p, at).kernel else { unreachable!() };
+                *scale = output;
+            }),
             _ => {}
         }
     }
@@ -474,7 +473,7 @@ fn every_wrong_weight_is_noticed() {
 #[test]
 fn the_picture_is_well_formed_and_complete() {
     let mut net = Net::new(16, 16, 3);
-    net.conv(3, 1, 8, None, None);
+    net.conv(3, 1, 8, None);
     net.graph.rename(net.x, "a<b>&\"c\"");
     net.inverted(3, 16, 8, false, 1);
     let plan = build(&net.finish());

@@ -117,16 +117,13 @@ fn propagate(op: &Op, consts: &Consts, shape: Shape, reads: &[&Value], sums: Sum
         Op::Input => unreachable!("given"),
         Op::Constant(value) => Value { shape, x: consts.get(*value).to_vec(), v: vec![0.0; shape.elements()] },
         Op::Conv(c) => {
-            // Taken apart: scale, convolution, residual, activation, pool.
-            let mut x = reads[0].clone();
-            if c.scaled {
-                x = propagate(&Op::Scale(Activation::None), consts, x.shape, &reads[..2], sums);
-            }
+            // Taken apart: convolution, residual, activation, pool.
+            let x = reads[0];
             let mut plain = c.clone();
-            (plain.scaled, plain.residual, plain.pool, plain.act) = (false, false, false, Activation::None);
+            (plain.residual, plain.pool, plain.act) = (false, false, Activation::None);
             let terms = c.kernel[0] * c.kernel[1] * c.in_c / c.groups;
             let wide = if c.pool { Shape { h: x.shape.h, w: x.shape.w, ..shape } } else { shape };
-            let mut y = linear(&Op::Conv(plain), consts, wide, &x, terms, sums);
+            let mut y = linear(&Op::Conv(plain), consts, wide, x, terms, sums);
             if c.residual {
                 y = propagate(&Op::Add(Activation::None), consts, wide, &[&y, reads[reads.len() - 1]], sums);
             }

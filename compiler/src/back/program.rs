@@ -68,7 +68,6 @@ impl Tables {
             Residual::InPlace => Added::InPlace,
             Residual::From(place) => Added::From(view(*place, step.output_shape)),
         };
-        let factors = |place: plan::Place, c: usize| view(place, Shape::hwc(1, 1, c));
         let op = match &step.kernel {
             Kernel::Conv { params, weight, bias, pad_value, residual } => Op::Conv {
                 params: *params,
@@ -80,17 +79,13 @@ impl Tables {
             Kernel::Depthwise { params, weight, bias, pad_value } => {
                 Op::Depthwise { params: *params, weight: at(*weight), bias: at(*bias), pad_value: pad_value.map(at) }
             }
-            Kernel::Pointwise { params, weight, bias, scale, residual } => Op::Pointwise {
-                params: *params,
-                weight: at(*weight),
-                bias: at(*bias),
-                scale: scale.map(|s| factors(s, params.in_c)),
-                added: added(residual),
-            },
+            Kernel::Pointwise { params, weight, bias, residual } => {
+                Op::Pointwise { params: *params, weight: at(*weight), bias: at(*bias), added: added(residual) }
+            }
             Kernel::Pool(params) => Op::Pool(*params),
             Kernel::GlobalPool { .. } => Op::GlobalPool,
             Kernel::Add { other, act, .. } => Op::Add { other: view(*other, step.output_shape), act: *act },
-            Kernel::Scale { scale, c, act, .. } => Op::Scale { scale: factors(*scale, *c), act: *act },
+            Kernel::Scale { scale, c, act, .. } => Op::Scale { scale: view(*scale, Shape::hwc(1, 1, *c)), act: *act },
             Kernel::Act { act, .. } => Op::Act(*act),
             Kernel::Softmax { .. } => Op::Softmax,
             Kernel::Normalize { order, scale, shift, .. } => {

@@ -128,7 +128,7 @@ fn describe(op: &Op) -> String {
             if !c.is_pointwise() {
                 text += &window(c.kernel, c.stride);
             }
-            for (fused, name) in [(c.scaled, " + scaled"), (c.residual, " + residual"), (c.pool, " + pool")] {
+            for (fused, name) in [(c.residual, " + residual"), (c.pool, " + pool")] {
                 text += if fused { name } else { "" };
             }
         }

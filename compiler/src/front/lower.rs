@@ -404,8 +404,8 @@ fn op(make: Make, weight: ConstId, bias: Option<ConstId>) -> Op {
     let (stride, pad, pad_value, act) = (make.stride, Padding::ZERO, None, Activation::None);
     match make.kind {
         LayerKind::Conv { kernel, in_c, out_c, groups } => {
-            let (scaled, residual, pool) = (false, false, false);
-            Op::Conv(Conv { in_c, out_c, kernel, stride, groups, pad, pad_value, weight, bias, act, scaled, residual, pool })
+            let (residual, pool) = (false, false);
+            Op::Conv(Conv { in_c, out_c, kernel, stride, groups, pad, pad_value, weight, bias, act, residual, pool })
         }
         LayerKind::Depthwise { kernel, channels, multiplier } => {
             Op::Depthwise(Depthwise { channels, multiplier, kernel, stride, pad, pad_value, weight, bias, act })

@@ -32,7 +32,7 @@ pub fn dot(graph: &Graph) -> String {
             let _ = write!(out, "  n{} -> n{}", number[&input], number[&id]);
             // Second operands are named: the first one is the tensor that flows.
             if position > 0 {
-                let _ = write!(out, " [label=\"{}\", style=dashed]", operand(graph.op(id), position));
+                let _ = write!(out, " [label=\"{}\", style=dashed]", operand(graph.op(id)));
             }
             out.push_str(";\n");
         }
@@ -48,10 +48,9 @@ pub fn dot(graph: &Graph) -> String {
     out
 }
 
-/// What the input at `position > 0` is to the op.
-fn operand(op: &Op, position: usize) -> &'static str {
+/// What an input behind the first is to the op.
+fn operand(op: &Op) -> &'static str {
     match op {
-        Op::Conv(c) if c.scaled && position == 1 => "scale",
         Op::Conv(_) => "residual",
         Op::Scale(_) => "scale",
         Op::Add(_) => "second addend",

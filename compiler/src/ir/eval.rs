@@ -2,7 +2,7 @@
 //!
 //! One op at a time in topological order through [`mnc_runtime::reference`]: sums in f64, each node's output rounded once to
 //! f32. A tensor is dropped after its last reader. Fused parts of a convolution mean, with padding as attributed:
-//! `y = act(conv(x * scale) + bias + residual)`, and with `pool` the mean of that over rows and columns.
+//! `y = act(conv(x) + bias + residual)`, and with `pool` the mean of that over rows and columns.
 
 use std::collections::HashMap;
 
@@ -94,12 +94,6 @@ pub(crate) fn node(op: &Op, consts: &Consts, shapes: &[Shape], out: Shape, x: &[
 /// A convolution with whatever is fused into it.
 fn conv(c: &Conv, consts: &Consts, shapes: &[Shape], out: Shape, x: &[&[f32]], y: &mut [f32]) {
     let s = shapes[0];
-    let scaled = c.scaled.then(|| {
-        let mut scaled = vec![0.0; s.elements()];
-        reference::scale(params::Activation::None, s.h * s.w, s.c, x[0], x[1], &mut scaled);
-        scaled
-    });
-    let input = scaled.as_deref().unwrap_or(x[0]);
     let (h, w) = if c.pool { (s.h, s.w) } else { (out.h, out.w) };
     let p = params::Conv {
         in_h: s.h,
@@ -122,10 +116,10 @@ fn conv(c: &Conv, consts: &Consts, shapes: &[Shape], out: Shape, x: &[&[f32]], y
     let residual = c.residual.then(|| x[x.len() - 1]);
     if c.pool {
         let mut all = vec![0.0; h * w * c.out_c];
-        reference::conv(&p, input, &weight, bias, value, residual, &mut all);
+        reference::conv(&p, x[0], &weight, bias, value, residual, &mut all);
         reference::global_pool(h * w, c.out_c, &all, y);
     } else {
-        reference::conv(&p, input, &weight, bias, value, residual, y);
+        reference::conv(&p, x[0], &weight, bias, value, residual, y);
     }
 }
 
@@ -170,12 +164,11 @@ mod tests {
     use crate::ir::Padding;
     use crate::ir::op::Activation;
 
-    /// Two pixels of two channels; scale, bias, residual, activation and mean worked out by hand.
+    /// Two pixels of two channels; bias, residual, activation and mean worked out by hand.
     #[test]
     fn fused_parts_in_their_order() {
         let mut g = Graph::default();
         let x = g.add_input("x", Shape::hwc(1, 2, 2));
-        let s = g.add_constant("s", Shape::hwc(1, 1, 2), vec![2.0, -1.0]);
         let r = g.add_constant("r", Shape::hwc(1, 2, 1), vec![1.0, -20.0]);
         let weight = g.consts.add(vec![1.0, 3.0]);
         let bias = g.consts.add(vec![0.5]);
@@ -190,17 +183,16 @@ mod tests {
             weight,
             bias: Some(bias),
             act: Activation::Relu,
-            scaled: true,
             residual: false,
             pool: false,
         };
-        // x * s = [2, -1], [6, -2]; times w = -1, 0; plus bias = -0.5, 0.5
-        let residual = g.add("residual", Op::Conv(Conv { residual: true, ..base.clone() }), &[x, s, r]).unwrap();
-        let pool = g.add("pool", Op::Conv(Conv { pool: true, ..base }), &[x, s]).unwrap();
+        // x * w = -1, 0; plus bias = -0.5, 0.5
+        let residual = g.add("residual", Op::Conv(Conv { residual: true, ..base.clone() }), &[x, r]).unwrap();
+        let pool = g.add("pool", Op::Conv(Conv { pool: true, ..base }), &[x]).unwrap();
         g.outputs = vec![residual, pool, x];
         assert_eq!(crate::ir::verify::verify(&g), Ok(()));
-        let y = eval(&g, &[&[1.0, 1.0, 3.0, 2.0]]);
-        assert_eq!(y, [vec![0.5, 0.0], vec![0.25], vec![1.0, 1.0, 3.0, 2.0]]);
+        let y = eval(&g, &[&[2.0, -1.0, 6.0, -2.0]]);
+        assert_eq!(y, [vec![0.5, 0.0], vec![0.25], vec![2.0, -1.0, 6.0, -2.0]]);
     }
 
     /// The same node twice as an operand and as an output is kept until all have read it.

@@ -58,7 +58,6 @@ pub fn describe(op: &Op) -> String {
             all.extend(window(c.kernel, c.stride, c.pad));
             all.extend((c.groups != 1).then(|| format!("g{}", c.groups)));
             all.extend(c.pad_value.map(|_| "+value".into()));
-            all.extend(c.scaled.then(|| "+scale".into()));
             all.extend(c.bias.map(|_| "+bias".into()));
             all.extend(c.residual.then(|| "+residual".into()));
             all.extend(activation(c.act));

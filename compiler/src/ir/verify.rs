@@ -196,7 +196,6 @@ mod tests {
             weight,
             bias: None,
             act: Activation::None,
-            scaled: false,
             residual: false,
             pool: false,
         }

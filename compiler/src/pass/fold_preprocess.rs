@@ -57,7 +57,6 @@ fn fold(graph: &mut Graph, n: &Normalize, id: NodeId, layer: NodeId) -> Result<O
     // Every layer as a convolution in groups; a depthwise one has as many as channels.
     let no_padding = &mut None;
     let (in_c, out_c, groups, weight, bias, pad, pad_value) = match &mut op {
-        Op::Conv(c) if c.scaled => return Err(format!("{layer_name} scales its input")),
         Op::Conv(c) => (c.in_c, c.out_c, c.groups, &mut c.weight, &mut c.bias, c.pad, &mut c.pad_value),
         Op::Depthwise(d) => {
             (d.channels, d.channels * d.multiplier, d.channels, &mut d.weight, &mut d.bias, d.pad, &mut d.pad_value)

@@ -51,9 +51,7 @@ fn fuse(graph: &mut Graph, id: NodeId, user: NodeId) -> Result<Result<(), String
     }
     let mut op = graph.op(user).clone();
     let (own, own_value) = match &mut op {
-        Op::Conv(c) if c.scaled || c.pool => {
-            return Ok(Err(format!("{user_name} has a fused scale or pool and cannot pad")));
-        }
+        Op::Conv(c) if c.pool => return Ok(Err(format!("{user_name} has a fused pool and cannot pad"))),
         Op::Conv(c) => (&mut c.pad, &mut c.pad_value),
         Op::Depthwise(d) => (&mut d.pad, &mut d.pad_value),
         Op::Pool(_) => return Ok(Err(format!("{user_name} is a pool: its padding would be no element"))),

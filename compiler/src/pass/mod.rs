@@ -13,7 +13,6 @@ mod fuse_act;
 mod fuse_pad;
 mod fuse_pool;
 mod fuse_residual;
-mod fuse_se;
 pub mod separate;
 
 use std::time::{Duration, Instant};
@@ -45,7 +44,6 @@ pub const PIPELINE: &[Pass] = &[
     fold_preprocess::PASS, // the bias it adds goes in before anything else touches the stem
     fuse_act::PASS,        // before fuse_residual: the activation of a sum moves into the convolution with the sum
     fuse_residual::PASS,   // before fuse_pool: a pooled convolution cannot take a residual
-    fuse_se::PASS,         // needs to see whether an activation was fused into the scaling
     fuse_pool::PASS,       // last of the fusions: what it makes takes no others
     dce::PASS,             // removes what the others left unread
 ];

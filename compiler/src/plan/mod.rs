@@ -199,8 +199,6 @@ pub enum Kernel {
         weight: WeightId,
         /// Padded to whole panels.
         bias: WeightId,
-        /// `in_c` factors for the input channels (squeeze-and-excite).
-        scale: Option<Place>,
         /// Added before the activation.
         residual: Residual,
     },

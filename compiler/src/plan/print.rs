@@ -97,13 +97,7 @@ fn reads(step: &Step) -> String {
         Residual::From(p) => out.push_str(&format!(", + {}", place(*p))),
     };
     match &step.kernel {
-        Kernel::Conv { residual: r, .. } => residual(r),
-        Kernel::Pointwise { residual: r, scale, .. } => {
-            residual(r);
-            if let Some(s) = scale {
-                out.push_str(&format!(", * {}", place(*s)));
-            }
-        }
+        Kernel::Conv { residual: r, .. } | Kernel::Pointwise { residual: r, .. } => residual(r),
         Kernel::Add { other, .. } => out.push_str(&format!(", {}", place(*other))),
         Kernel::Scale { scale, .. } => out.push_str(&format!(", {}", place(*scale))),
         Kernel::Constant { .. } => out.clear(),

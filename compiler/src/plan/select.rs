@@ -196,8 +196,7 @@ fn kernel(
             let bias = packer.bias(c.bias, c.out_c, PANEL, &named("bias"))?;
             if c.is_pointwise() {
                 let params = params::Pointwise { h: x.h, w: x.w, in_c: c.in_c, out_c: c.out_c, act: c.act, pool: c.pool };
-                let scale = c.scaled.then(|| operands[1].0);
-                Kernel::Pointwise { params, weight, bias, scale, residual }
+                Kernel::Pointwise { params, weight, bias, residual }
             } else {
                 let pad_value = c.pad_value.map(|v| packer.constant(v, Layout::Padded(1), &named("pad_value"))).transpose()?;
                 Kernel::Conv { params: conv(c, x, out), weight, bias, pad_value, residual }
@@ -249,7 +248,6 @@ fn kernel(
             params: params::Pointwise { h: 1, w: 1, in_c: d.in_c, out_c: d.out_c, act: d.act, pool: false },
             weight: packer.constant(d.weight, Layout::Panels { k: d.in_c, n: d.out_c }, &named("weight"))?,
             bias: packer.bias(d.bias, d.out_c, PANEL, &named("bias"))?,
-            scale: None,
             residual: Residual::None,
         },
         Op::Softmax => Kernel::Softmax { c: x.c },

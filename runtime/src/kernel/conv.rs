@@ -240,7 +240,7 @@ impl<const ROWS: usize, const VECTORS: usize, const STEP: usize> Tiles<'_, ROWS,
                             }
                         });
                         let len = (p.in_c - first).min(ZEROS.len());
-                        tile::accumulate::<S, ROWS, VECTORS, false>(s, &mut acc, a, w, len, core::ptr::null());
+                        tile::accumulate::<S, ROWS, VECTORS>(s, &mut acc, a, w, len);
                         w = w.map(|w| w.wrapping_add(len * PANEL));
                         first += len;
                     }

@@ -19,11 +19,11 @@ const BLOCK_PIXELS: Range<usize> = 70..252;
 /// Vectors that a single pixel is multiplied with at once: two sums in flight for each of four cycles of latency.
 const SINGLE: usize = 8;
 
-/// `y = act(x * scale . w + bias + residual)`, or its mean over all pixels.
+/// `y = act(x . w + bias + residual)`, or its mean over all pixels.
 ///
-/// `x` `[h, w, in_c]`; `w` packed by [`crate::pack::panels`]; `bias` padded to [`bias_len`]; `scale` `[in_c]` multiplies the input
-/// channels; `y` and the residual `[h, w, out_c]`. With [`Pointwise::pool`] `y` is `[out_c]`, `rows` must be all and there is
-/// no residual. Panics where a length is another.
+/// `x` `[h, w, in_c]`; `w` packed by [`crate::pack::panels`]; `bias` padded to [`bias_len`]; `y` and the residual
+/// `[h, w, out_c]`. With [`Pointwise::pool`] `y` is `[out_c]`, `rows` must be all and there is no residual. Panics where a length
+/// is another.
 #[expect(clippy::too_many_arguments, reason = "one slice an operand")]
 pub fn pointwise(
     isa: Isa,
@@ -32,7 +32,6 @@ pub fn pointwise(
     x: &[f32],
     w: &[f32],
     bias: &[f32],
-    scale: Option<&[f32]>,
     residual: Residual<'_>,
     y: &mut [f32],
 ) {
@@ -40,9 +39,6 @@ pub fn pointwise(
     check_len("pointwise input", x.len(), size([p.h, p.w, p.in_c]));
     check_len("pointwise weights", w.len(), size([p.out_c.div_ceil(PANEL), p.in_c, PANEL]));
     check_len("pointwise bias", bias.len(), bias_len(p.out_c));
-    if let Some(scale) = scale {
-        check_len("pointwise scale", scale.len(), p.in_c);
-    }
     let first = rows.start * p.w;
     let (from, to) = if p.pool {
         assert!(rows == (0..p.h), "pointwise: a fused pool needs all rows, not {rows:?} of {}", p.h);
@@ -69,7 +65,6 @@ pub fn pointwise(
         x_pitch: p.in_c,
         w: w.as_ptr(),
         bias: bias.as_ptr(),
-        scale: scale.map(<[f32]>::as_ptr),
         residual: from.map(|r| (r, p.out_c)),
         y: to,
         y_pitch: p.out_c,
@@ -92,8 +87,6 @@ pub(crate) struct Band<'a> {
     pub w: *const f32,
     /// Of the whole layer.
     pub bias: *const f32,
-    /// Of all input channels.
-    pub scale: Option<*const f32>,
     /// The first pixel's first output channel, and the pitch; may be `y` itself.
     pub residual: Option<(*const f32, usize)>,
     /// The first pixel's first output channel, also where `columns` start later; with [`Pointwise::pool`] the mean's.
@@ -155,36 +148,29 @@ impl Job for Call<'_> {
 /// Two vectors of output channels for a block of pixels.
 #[inline(always)]
 fn wide<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) {
-    by_size!(first, end, S::ROWS, |ROWS, pixel, tiles| match b.scale {
-        None => s.outline(Tiles::<ROWS, 2, false> { b, pixel, tiles, column }),
-        Some(_) => s.outline(Tiles::<ROWS, 2, true> { b, pixel, tiles, column }),
-    });
+    by_size!(first, end, S::ROWS, |ROWS, pixel, tiles| s.outline(Tiles::<ROWS, 2> { b, pixel, tiles, column }));
 }
 
 /// One vector of output channels for a block of pixels.
 #[inline(always)]
 fn narrow<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) {
-    by_size!(first, end, S::NARROW_ROWS, |ROWS, pixel, tiles| match b.scale {
-        None => s.outline(Tiles::<ROWS, 1, false> { b, pixel, tiles, column }),
-        Some(_) => s.outline(Tiles::<ROWS, 1, true> { b, pixel, tiles, column }),
-    });
+    by_size!(first, end, S::NARROW_ROWS, |ROWS, pixel, tiles| s.outline(Tiles::<ROWS, 1> { b, pixel, tiles, column }));
 }
 
 /// `tiles` tiles of `VECTORS` vectors of output channels from `pixel` on.
-struct Tiles<'a, const ROWS: usize, const VECTORS: usize, const SCALED: bool> {
+struct Tiles<'a, const ROWS: usize, const VECTORS: usize> {
     b: &'a Band<'a>,
     pixel: usize,
     tiles: usize,
     column: usize,
 }
 
-impl<const ROWS: usize, const VECTORS: usize, const SCALED: bool> Job for Tiles<'_, ROWS, VECTORS, SCALED> {
+impl<const ROWS: usize, const VECTORS: usize> Job for Tiles<'_, ROWS, VECTORS> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (b, column) = (self.b, self.column);
         let (k, n) = (b.p.in_c, b.p.out_c);
         let valid = (b.columns.end - column).min(VECTORS * S::LANES);
-        let scale = b.scale.unwrap_or(core::ptr::null());
         // SAFETY: `column` is a channel of the layer, on a vector's boundary.
         let w = unsafe { tile::panels::<S, VECTORS>(b.w, k, n, column) };
         for i in 0..self.tiles {
@@ -194,7 +180,7 @@ impl<const ROWS: usize, const VECTORS: usize, const SCALED: bool> Job for Tiles<
                 let x = b.x.add(pixel * b.x_pitch);
                 let a = core::array::from_fn(|r| x.add(r * b.x_pitch));
                 let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, n, column);
-                tile::accumulate::<S, ROWS, VECTORS, SCALED>(s, &mut acc, a, w, k, scale);
+                tile::accumulate::<S, ROWS, VECTORS>(s, &mut acc, a, w, k);
                 let residual = b.residual.map(|(at, pitch)| Spot { at: at.add(pixel * pitch + column), pitch, valid });
                 tile::finish(s, &mut acc, b.p.act, residual);
                 if b.p.pool {
@@ -213,39 +199,32 @@ fn single<S: Simd>(s: S, b: &Band<'_>) {
     let mut column = b.columns.start;
     while column < b.columns.end {
         if b.columns.end - column > (SINGLE - 1) * S::LANES {
-            match b.scale {
-                None => s.outline(Vectors::<SINGLE, false> { b, column }),
-                Some(_) => s.outline(Vectors::<SINGLE, true> { b, column }),
-            }
+            s.outline(Vectors::<SINGLE> { b, column });
             column += SINGLE * S::LANES;
         } else {
-            match b.scale {
-                None => s.outline(Vectors::<1, false> { b, column }),
-                Some(_) => s.outline(Vectors::<1, true> { b, column }),
-            }
+            s.outline(Vectors::<1> { b, column });
             column += S::LANES;
         }
     }
 }
 
 /// `VECTORS` vectors of output channels from `column` on for one pixel.
-struct Vectors<'a, const VECTORS: usize, const SCALED: bool> {
+struct Vectors<'a, const VECTORS: usize> {
     b: &'a Band<'a>,
     column: usize,
 }
 
-impl<const VECTORS: usize, const SCALED: bool> Job for Vectors<'_, VECTORS, SCALED> {
+impl<const VECTORS: usize> Job for Vectors<'_, VECTORS> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (b, column) = (self.b, self.column);
         let (k, n) = (b.p.in_c, b.p.out_c);
         let valid = (b.columns.end - column).min(VECTORS * S::LANES);
-        let scale = b.scale.unwrap_or(core::ptr::null());
         // SAFETY: `column` is a channel of the layer on a vector's boundary, and `valid` channels from there on are of the band.
         unsafe {
             let w = tile::panels::<S, VECTORS>(b.w, k, n, column);
             let mut acc = tile::start::<S, 1, VECTORS>(s, b.bias, n, column);
-            tile::accumulate::<S, 1, VECTORS, SCALED>(s, &mut acc, [b.x], w, k, scale);
+            tile::accumulate::<S, 1, VECTORS>(s, &mut acc, [b.x], w, k);
             let residual = b.residual.map(|(at, pitch)| Spot { at: at.add(column), pitch, valid });
             tile::finish(s, &mut acc, b.p.act, residual);
             tile::store(s, &acc, Spot { at: b.y.add(column), pitch: b.y_pitch, valid });

@@ -48,24 +48,22 @@ pub(super) unsafe fn start<S: Simd, const ROWS: usize, const VECTORS: usize>(
     [row; ROWS]
 }
 
-/// Adds the products of `k` elements of every row with `k` steps of the panels. With `SCALED` every weight is multiplied by
-/// `scale` of its step first.
+/// Adds the products of `k` elements of every row with `k` steps of the panels.
 ///
 /// # Safety
-/// `k` floats can be read at every row and at `scale` (if `SCALED`), `k` steps of panels at every `w`.
+/// `k` floats can be read at every row, `k` steps of panels at every `w`.
 #[inline(always)]
-pub(super) unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize, const SCALED: bool>(
+pub(super) unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
     acc: &mut [[S::V; VECTORS]; ROWS],
     a: [*const f32; ROWS],
     w: [*const f32; VECTORS],
     k: usize,
-    scale: *const f32,
 ) {
     // Sums of its own: those of the caller may stay in memory, and these must not.
     let mut sums = *acc;
     // SAFETY: the caller's.
-    unsafe { run::<S, ROWS, VECTORS, SCALED>(s, &mut sums, a, w, k, scale) };
+    unsafe { run::<S, ROWS, VECTORS>(s, &mut sums, a, w, k) };
     *acc = sums;
 }
 
@@ -85,7 +83,7 @@ pub(super) unsafe fn accumulate_runs<S: Simd, const ROWS: usize, const VECTORS: 
     let mut sums = *acc;
     for i in 0..runs {
         // SAFETY: the caller's; behind the last run, nothing is read.
-        unsafe { run::<S, ROWS, VECTORS, false>(s, &mut sums, a(i), w, k, core::ptr::null()) };
+        unsafe { run::<S, ROWS, VECTORS>(s, &mut sums, a(i), w, k) };
         w = w.map(|w| w.wrapping_add(k * PANEL));
     }
     *acc = sums;
@@ -96,26 +94,25 @@ pub(super) unsafe fn accumulate_runs<S: Simd, const ROWS: usize, const VECTORS: 
 /// # Safety
 /// As for [`accumulate`].
 #[inline(always)]
-unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize, const SCALED: bool>(
+unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
     sums: &mut [[S::V; VECTORS]; ROWS],
     a: [*const f32; ROWS],
     w: [*const f32; VECTORS],
     k: usize,
-    scale: *const f32,
 ) {
     let whole = k - k % UNROLL;
     let mut i = 0;
     while i < whole {
         for u in 0..UNROLL {
             // SAFETY: `i + u < k`.
-            unsafe { step::<S, ROWS, VECTORS, SCALED>(s, sums, a, w, i + u, scale) };
+            unsafe { step::<S, ROWS, VECTORS>(s, sums, a, w, i + u) };
         }
         i += UNROLL;
     }
     while i < k {
         // SAFETY: `i < k`.
-        unsafe { step::<S, ROWS, VECTORS, SCALED>(s, sums, a, w, i, scale) };
+        unsafe { step::<S, ROWS, VECTORS>(s, sums, a, w, i) };
         i += 1;
     }
 }
@@ -125,22 +122,18 @@ unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize, const SCALED: bo
 /// # Safety
 /// As for [`accumulate`], with `i < k`.
 #[inline(always)]
-unsafe fn step<S: Simd, const ROWS: usize, const VECTORS: usize, const SCALED: bool>(
+unsafe fn step<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
     acc: &mut [[S::V; VECTORS]; ROWS],
     a: [*const f32; ROWS],
     w: [*const f32; VECTORS],
     i: usize,
-    scale: *const f32,
 ) {
-    // SAFETY: the caller has `k > i` steps of panels, factors and elements.
+    // SAFETY: the caller has `k > i` steps of panels and elements.
     unsafe {
         let mut b = [s.splat(0.0); VECTORS];
         for v in 0..VECTORS {
             b[v] = s.load(w[v].add(i * PANEL));
-            if SCALED {
-                b[v] = s.mul(b[v], s.splat(*scale.add(i)));
-            }
         }
         for r in 0..ROWS {
             let x = s.splat(*a[r].add(i));

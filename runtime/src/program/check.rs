@@ -222,7 +222,7 @@ const fn check_op(program: &Program<'_>, step: &Step) -> Option<&'static str> {
             }
             None
         }
-        Op::Pointwise { params: p, weight, bias, scale, added } => {
+        Op::Pointwise { params: p, weight, bias, added } => {
             let (rows, width) = if p.pool { (1, 1) } else { (p.h, p.w) };
             ensure! {
                 shaped(x, p.h, p.w, p.in_c) => "a pointwise convolution's input of another shape",
@@ -230,9 +230,6 @@ const fn check_op(program: &Program<'_>, step: &Step) -> Option<&'static str> {
                 !p.pool || matches!(added, Added::Nothing) => "a fused pool with a residual",
                 inside(*weight, product([p.out_c.div_ceil(PANEL), PANEL, p.in_c]), blob) => "weights outside of the blob",
                 inside(*bias, product([p.out_c.div_ceil(PANEL), PANEL]), blob) => "a bias outside of the blob",
-            }
-            if let Some(s) = scale {
-                ensure! { in_memory(program, s) && shaped(s, 1, 1, p.in_c) && !is_ring(s) => "factors outside of their memory, or too few" }
             }
             check_added(program, added, y)
         }
@@ -362,11 +359,6 @@ const fn check_apart(
     };
     if let Some(view) = second {
         if overlap(program, y, view) {
-            return Some("an operand where the stage writes");
-        }
-    }
-    if let Op::Pointwise { scale: Some(scale), .. } = &other.op {
-        if overlap(program, y, scale) {
             return Some("an operand where the stage writes");
         }
     }

@@ -167,8 +167,6 @@ pub enum Op {
         weight: usize,
         /// Padded to whole panels.
         bias: usize,
-        /// `in_c` factors for the input channels.
-        scale: Option<View>,
         /// Residual.
         added: Added,
     },

@@ -220,7 +220,7 @@ impl<'a> Inference<'a> {
                     y_pitch,
                 }
                 .job()),
-                Op::Pointwise { params: p, weight: w, bias, scale, added: r } => isa.run(Pointwise {
+                Op::Pointwise { params: p, weight: w, bias, added: r } => isa.run(Pointwise {
                     p,
                     pixels: if p.pool { p.h * p.w } else { rows.len() * p.w },
                     columns: channels,
@@ -228,7 +228,6 @@ impl<'a> Inference<'a> {
                     x_pitch: step.x.pitch,
                     w: weight(*w),
                     bias: weight(*bias),
-                    scale: scale.map(|s| self.base(s.place, thread).cast_const()),
                     residual: added(r),
                     y,
                     y_pitch,

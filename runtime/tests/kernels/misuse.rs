@@ -64,12 +64,11 @@ fn other_operands() {
     let (x, w, b) = ([0.0; 6], [0.0; 48], [0.0; 16]);
     let mut y = [0.0; 8];
     let none = Residual::None;
-    assert!(message(|| kernel::pointwise(isa, &p, 0..1, &x, &w, &b, Some(&x), none, &mut y)).starts_with("pointwise scale"));
-    assert!(message(|| kernel::pointwise(isa, &p, 0..1, &x, &w, &b[..4], None, none, &mut y)).starts_with("pointwise bias"));
+    assert!(message(|| kernel::pointwise(isa, &p, 0..1, &x, &w, &b[..4], none, &mut y)).starts_with("pointwise bias"));
     let residual = Residual::From(&x);
-    assert!(message(|| kernel::pointwise(isa, &p, 0..1, &x, &w, &b, None, residual, &mut y)).starts_with("pointwise residual"));
+    assert!(message(|| kernel::pointwise(isa, &p, 0..1, &x, &w, &b, residual, &mut y)).starts_with("pointwise residual"));
     let pooled = Pointwise { pool: true, h: 2, w: 1, ..p };
-    assert!(message(|| kernel::pointwise(isa, &pooled, 0..1, &x, &w, &b, None, none, &mut y[..4])).contains("needs all rows"));
+    assert!(message(|| kernel::pointwise(isa, &pooled, 0..1, &x, &w, &b, none, &mut y[..4])).contains("needs all rows"));
 
     let p = Conv {
         in_h: 2,

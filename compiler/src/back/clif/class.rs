@@ -15,8 +15,8 @@ pub(super) enum Class {
     Conv { params: Conv, pad_value: bool, residual: bool },
     /// `x, weight, bias, [pad_value], y`, by rows.
     Depthwise { params: Depthwise, pad_value: bool },
-    /// `x, weight, bias, [scale], [residual], y`, by rows.
-    Pointwise { params: Pointwise, scale: bool, residual: bool },
+    /// `x, weight, bias, [residual], y`, by rows.
+    Pointwise { params: Pointwise, residual: bool },
     /// `x, y`, by rows.
     Pool(Pool),
     /// `x, y`
@@ -98,10 +98,9 @@ impl Class {
                 all.push(product([p.out_h, p.out_w, out_c]));
                 all
             }
-            Class::Pointwise { params: p, scale, residual } => {
+            Class::Pointwise { params: p, residual } => {
                 let full = product([p.h, p.w, p.out_c]);
                 let mut all = vec![product([p.h, p.w, p.in_c]), panels(p.in_c, p.out_c), panels(1, p.out_c)];
-                all.extend(scale.then_some(p.in_c));
                 all.extend(residual.then_some(full));
                 all.push(if p.pool { p.out_c } else { full });
                 all
@@ -199,11 +198,10 @@ impl Call {
                 operands.extend(pad_value.map(Const));
                 Class::Depthwise { params: *params, pad_value: pad_value.is_some() }
             }
-            Kernel::Pointwise { params, weight, bias, scale, residual } => {
+            Kernel::Pointwise { params, weight, bias, residual } => {
                 operands.extend([Const(*weight), Const(*bias)]);
-                operands.extend(scale.map(At));
                 operands.extend(residual_place(*residual, step.output).map(At));
-                Class::Pointwise { params: *params, scale: scale.is_some(), residual: *residual != Residual::None }
+                Class::Pointwise { params: *params, residual: *residual != Residual::None }
             }
             Kernel::Pool(params) => Class::Pool(*params),
             Kernel::GlobalPool { pixels, c } => Class::GlobalPool { pixels: *pixels, c: *c },

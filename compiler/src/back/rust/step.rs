@@ -253,17 +253,10 @@ fn step_tokens(plan: &Plan, step: &Step, shapes: &mut Shapes, uses: &mut Uses, c
             let (weights, pad) = (o.weights(*weight, *bias), o.weight_or_none(*pad_value));
             quote! { #weights depthwise::<#shape>(isa, #x, w, b, #pad, #y); }
         }
-        Kernel::Pointwise { params, weight, bias, scale, residual } => {
-            let shape = shapes.name(Class::Pointwise(*params), scale.is_some());
+        Kernel::Pointwise { params, weight, bias, residual } => {
+            let shape = shapes.name(Class::Pointwise(*params), false);
             let (weights, r) = (o.weights(*weight, *bias), o.residual(*residual, out_len));
-            let scale = match scale {
-                Some(place) => {
-                    let scale = o.bind(*place, params.in_c, "scale");
-                    quote! { Some(#scale) }
-                }
-                None => quote! { None },
-            };
-            quote! { #weights pointwise::<#shape>(isa, #x, w, b, #scale, #r, #y); }
+            quote! { #weights pointwise::<#shape>(isa, #x, w, b, #r, #y); }
         }
         Kernel::Pool(params) => {
             let shape = shapes.name(Class::Pool(*params), false);

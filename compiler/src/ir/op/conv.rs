@@ -30,8 +30,6 @@ pub struct Conv {
     pub bias: Option<ConstId>,
     /// Fused activation, applied last.
     pub act: Activation,
-    /// A second input `[1, 1, 1, in_c]` multiplies the input channels first (fused squeeze-and-excite). Pointwise only.
-    pub scaled: bool,
     /// The last input, of the output's shape, is added before the activation. Not together with `pool`.
     pub residual: bool,
     /// The mean over the output's rows and columns is the result (fused global pooling). Pointwise only.
@@ -82,11 +80,8 @@ impl Conv {
         let Some((h, w)) = self.window(x) else {
             return shape_err!("a {}x{} window does not fit into {x}", self.kernel[0], self.kernel[1]);
         };
-        if (self.scaled || self.pool) && !self.is_pointwise() {
-            return shape_err!("only a pointwise convolution can carry a fused scale or pool");
-        }
-        if self.scaled && inputs[1] != Shape::hwc(1, 1, self.in_c) {
-            return shape_err!("the fused scale is {}, not 1x1x1x{}", inputs[1], self.in_c);
+        if self.pool && !self.is_pointwise() {
+            return shape_err!("only a pointwise convolution can carry a fused pool");
         }
         let out = Shape { n: x.n, h, w, c: self.out_c };
         if self.residual && (self.pool || inputs[inputs.len() - 1] != out) {
@@ -120,7 +115,6 @@ mod tests {
             weight,
             bias: None,
             act: Activation::None,
-            scaled: false,
             residual: false,
             pool: false,
         };

@@ -4,7 +4,7 @@
 //! (`infer`, `macs`, `constants`, the evaluator, the printer, `plan/select.rs`). If no kernel does it yet, see
 //! `mnc_runtime::kernel`. No `_ =>` arms over `Op`: a new op must fail to compile where it matters.
 //!
-//! Order of inputs: the tensor first; then, for [`Op::Conv`], the input scale (if `scaled`), then the residual (if `residual`).
+//! Order of inputs: the tensor first; then, for [`Op::Conv`], the residual (if `residual`).
 
 mod batch_norm;
 mod conv;
@@ -143,7 +143,7 @@ impl Op {
         match self {
             Op::Input | Op::Constant(_) => 0,
             Op::Add(_) | Op::Scale(_) => 2,
-            Op::Conv(c) => 1 + usize::from(c.scaled) + usize::from(c.residual),
+            Op::Conv(c) => 1 + usize::from(c.residual),
             Op::Normalize(_)
             | Op::Pad(_)
             | Op::Depthwise(_)

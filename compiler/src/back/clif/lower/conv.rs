@@ -180,7 +180,7 @@ impl Layer<'_> {
         let tap = e.mul(ky, self.p.kernel_w as i64);
         let tap = e.add(tap, kx);
         let offset = e.mul(tap, self.p.in_c as i64 * PANEL_ROW);
-        Run { x, w: e.at(group.w, offset), scale: None }
+        Run { x, w: e.at(group.w, offset) }
     }
 
     fn finish(&self, e: &mut Emit<'_>, tile: Tile, group: Group, acc: &[Value], column: Int) {

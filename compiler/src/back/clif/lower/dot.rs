@@ -36,8 +36,6 @@ pub(super) struct Run {
     pub x: Value,
     /// First weight.
     pub w: Value,
-    /// Factors of the input channels, one an element of the run.
-    pub scale: Option<Value>,
 }
 
 impl Tile {
@@ -63,27 +61,24 @@ impl Tile {
             Int::Value(_) => len,
         };
         let mut carried = vec![run.w];
-        carried.extend(run.scale);
-        let heads = carried.len();
         carried.extend(acc);
         let mut at = run;
         if !matches!(whole, Int::Const(0)) {
             let bytes = e.mul(whole, FLOAT);
             let end = e.at(run.x, bytes);
             carried = e.each_nonempty(run.x, end, unroll * FLOAT, carried, |e, x, c| {
-                let run = Run { x, w: c[0], scale: run.scale.map(|_| c[1]) };
-                let mut acc = c[heads..].to_vec();
+                let run = Run { x, w: c[0] };
+                let mut acc = c[1..].to_vec();
                 for k in 0..unroll {
                     acc = self.product(e, run, k, &acc);
                 }
                 let mut next = vec![e.at(run.w, unroll * PANEL_ROW)];
-                next.extend(run.scale.map(|s| e.at(s, unroll * FLOAT)));
                 next.extend(acc);
                 next
             });
-            at = Run { x: end, w: carried[0], scale: run.scale.map(|_| carried[1]) };
+            at = Run { x: end, w: carried[0] };
         }
-        let mut acc = carried[heads..].to_vec();
+        let mut acc = carried[1..].to_vec();
         if let (Int::Const(n), Int::Const(done)) = (len, whole) {
             for k in 0..n - done {
                 acc = self.product(e, at, k, &acc);
@@ -95,14 +90,8 @@ impl Tile {
     /// One `k` of the run. The values are ordered pixel by pixel, so that a broadcast element lives for one pixel only.
     fn product(self, e: &mut Emit<'_>, run: Run, k: i64, acc: &[Value]) -> Vec<Value> {
         let vectors = self.vectors();
-        let mut w: Vec<Value> =
+        let w: Vec<Value> =
             (0..vectors).map(|v| e.load(Mem::Fixed, run.w, (k * PANEL_ROW) as i32 + v as i32 * VECTOR, LANES)).collect();
-        if let Some(scale) = run.scale {
-            let s = e.load_splat(Mem::Fixed, scale, (k * FLOAT) as i32);
-            for w in &mut w {
-                *w = e.b.ins().fmul(*w, s);
-            }
-        }
         let mut next = Vec::with_capacity(acc.len());
         for (pixel, acc) in acc.chunks(vectors).enumerate() {
             let x = e.load_splat(Mem::Fixed, run.x, (k * FLOAT) as i32 + pixel as i32 * self.stride);

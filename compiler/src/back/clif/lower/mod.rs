@@ -27,7 +27,7 @@ pub(super) fn body(e: &mut Emit<'_>, class: &Class, pointers: &[Value], rows: [V
     match class {
         Class::Conv { params, pad_value, residual } => conv::lower(e, params, *pad_value, *residual, pointers, rows),
         Class::Depthwise { params, pad_value } => depthwise::lower(e, params, *pad_value, pointers, rows),
-        Class::Pointwise { params, scale, residual } => pointwise::lower(e, params, *scale, *residual, pointers, rows),
+        Class::Pointwise { params, residual } => pointwise::lower(e, params, *residual, pointers, rows),
         Class::Pool(params) => pool::window(e, params, first, last, rows),
         Class::GlobalPool { pixels, c } => pool::global(e, *pixels, *c, first, last),
         Class::Add { len, act } => elementwise::add(e, *len, *act, first, pointers[1], last),

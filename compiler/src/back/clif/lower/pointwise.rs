@@ -21,7 +21,6 @@ const BLOCK: i64 = 192 << 10;
 struct Layer<'p> {
     p: &'p Pointwise,
     x: Value,
-    scale: Option<Value>,
     residual: Option<Value>,
     y: Value,
 }
@@ -40,15 +39,9 @@ struct Group {
 }
 
 /// Emits the body; `pointers` as [`super::super::class::Class::Pointwise`] says.
-pub(super) fn lower(e: &mut Emit<'_>, p: &Pointwise, scale: bool, residual: bool, pointers: &[Value], rows: [Value; 2]) {
+pub(super) fn lower(e: &mut Emit<'_>, p: &Pointwise, residual: bool, pointers: &[Value], rows: [Value; 2]) {
     let (x, w, bias) = (pointers[0], pointers[1], pointers[2]);
-    let layer = Layer {
-        p,
-        x,
-        scale: scale.then(|| pointers[3]),
-        residual: residual.then(|| pointers[3 + usize::from(scale)]),
-        y: pointers[pointers.len() - 1],
-    };
+    let layer = Layer { p, x, residual: residual.then(|| pointers[3]), y: pointers[pointers.len() - 1] };
     let group = |e: &mut Emit<'_>, first: Int, channels: usize| {
         let offset = e.mul(first, FLOAT);
         Group { first, channels, w: panel(e, w, first, p.in_c), bias: e.at(bias, offset) }
@@ -112,7 +105,7 @@ impl Layer<'_> {
         let offset = e.mul(pixel, self.p.in_c as i64 * FLOAT);
         let x = e.at(self.x, offset);
         let acc = tile.start(e, group.bias);
-        let acc = tile.dot(e, Run { x, w: group.w, scale: self.scale }, self.p.in_c.into(), acc);
+        let acc = tile.dot(e, Run { x, w: group.w }, self.p.in_c.into(), acc);
         let residual = self.residual.map(|r| self.output(e, r, group.first, pixel));
         (tile, tile.finish(e, &acc, residual, bytes(self.p.out_c), self.p.act))
     }
