@@ -1,12 +1,14 @@
-//! Life and place of every tensor: what is written over what, who lives when, then offsets by [`super::search`].
+//! Life and place of every tensor and ring: what is written over what, who lives when, then offsets by [`super::search`].
 //!
-//! A layer is written over an operand where its kernel can ([`super::select`]), the operand stands in the arena, nobody reads it
-//! later, and no other operand of the layer is the same tensor. The two are then one buffer with one life. A tensor that ends
-//! up in the caller's output that way needs no arena at all. Sizes agree because such kernels keep the shape.
+//! Time is counted in stages. A stage is written over an operand where it may be ([`super::stages`]), the operand stands in the
+//! arena and nobody reads it later. The two are then one buffer with one life. A tensor that ends up in the caller's output
+//! that way needs no arena at all. Sizes agree because such kernels keep the shape, and pitches because they are chosen together.
+//! A ring lives in its stage only, and so does nothing of it elsewhere: it is never shared.
 
-use super::schedule::{Order, is_read_once};
+use super::schedule::{self, Order};
 use super::search::{self, Rect};
-use super::select::{Layer, Source};
+use super::select::Layer;
+use super::stages::Unit;
 use super::{Buffer, BufferId, Memory, Place};
 
 /// Where everything stands.
@@ -16,96 +18,151 @@ pub(super) struct Assignment {
     pub(super) memory: Memory,
     /// Of each layer's result.
     pub(super) homes: Vec<Place>,
-    /// Which operand each layer's result is written over.
+    /// Which operand of its last layer each unit's result is written over.
     pub(super) overwritten: Vec<Option<usize>>,
-}
-
-/// Gives every result of `layers`, run in `order`, a place.
-pub(super) fn assign(layers: &[Layer], order: &Order) -> Assignment {
-    let n = layers.len();
-    let mut time = vec![0; n];
-    for (t, &l) in order.layers.iter().enumerate() {
-        time[l] = t;
-    }
-    let mut last = time.clone();
-    for (l, layer) in layers.iter().enumerate() {
-        for r in &layer.reads {
-            if let Source::Layer(r) = *r {
-                last[r] = last[r].max(time[l]);
-            }
-        }
-    }
-
-    let mut groups: Vec<Group> = Vec::new();
-    let mut group_of = vec![0; n];
-    let mut overwritten = vec![None; n];
-    for (t, &l) in order.layers.iter().enumerate() {
-        let layer = &layers[l];
-        // The oldest operand first: one buffer that lives long packs better than many that take turns.
-        let over = layer
-            .overwritable
-            .iter()
-            .filter_map(|&p| match layer.reads[p] {
-                Source::Layer(r) if last[r] == t && is_read_once(layer, p) => Some((groups[group_of[r]].first, p, group_of[r])),
-                Source::Layer(_) | Source::Input => None,
-            })
-            .min();
-        match over {
-            Some((_, p, g)) => {
-                overwritten[l] = Some(p);
-                group_of[l] = g;
-                groups[g].last = last[l];
-            }
-            None => {
-                group_of[l] = groups.len();
-                groups.push(Group { head: l, first: t, last: last[l] });
-            }
-        }
-    }
-
-    let output = order.layers.last().map(|&l| group_of[l]);
-    let mut places = vec![Place::Output; groups.len()];
-    let mut rects = Vec::new();
-    for (g, group) in groups.iter().enumerate().filter(|&(g, _)| Some(g) != output) {
-        places[g] = Place::Arena(BufferId(rects.len()));
-        rects.push(Rect { bytes: layers[group.head].bytes, first: group.first, last: group.last });
-    }
-    let placed = search::place(&rects);
-    let heads = groups.iter().enumerate().filter(|&(g, _)| Some(g) != output).map(|(_, group)| group.head);
-    let buffers = heads
-        .zip(rects.iter().zip(&placed.offsets))
-        .map(|(head, (r, &offset))| Buffer {
-            name: layers[head].name.clone(),
-            bytes: r.bytes,
-            offset,
-            first: r.first,
-            last: r.last,
-            pitch: layers[head].shape.c,
-            ring_rows: None,
-            apart: 0,
-        })
-        .collect();
-    Assignment {
-        memory: Memory {
-            buffers,
-            arena_bytes: placed.height,
-            lower_bound_bytes: placed.bound,
-            layerwise_bound_bytes: placed.bound,
-            peak_with_input_bytes: placed.bound,
-            proof: placed.proof,
-            order_is_best: order.is_best,
-        },
-        homes: group_of.into_iter().map(|g| places[g]).collect(),
-        overwritten,
-    }
 }
 
 /// Tensors written over one another: one buffer.
 struct Group {
-    /// The layer that first writes it.
+    /// The unit that first writes it.
     head: usize,
     /// When.
     first: usize,
     /// When it is last read or written.
     last: usize,
+}
+
+/// Lives in one order of the units.
+struct Lives {
+    groups: Vec<Group>,
+    /// By unit.
+    group_of: Vec<usize>,
+    /// As in [`Assignment`].
+    overwritten: Vec<Option<usize>>,
+    /// The group that the last unit writes.
+    output: Option<usize>,
+    /// When the caller's input is last read.
+    input_read: Option<usize>,
+}
+
+impl Lives {
+    fn new(units: &[Unit], order: &Order) -> Self {
+        let n = units.len();
+        let mut time = vec![0; n];
+        for (t, &u) in order.units.iter().enumerate() {
+            time[u] = t;
+        }
+        let mut last = time.clone();
+        let mut input_read = None;
+        for (u, unit) in units.iter().enumerate() {
+            for r in &unit.reads {
+                match *r {
+                    Some(r) => last[r] = last[r].max(time[u]),
+                    None => input_read = input_read.max(Some(time[u])),
+                }
+            }
+        }
+        let mut groups: Vec<Group> = Vec::new();
+        let mut group_of = vec![0; n];
+        let mut overwritten = vec![None; n];
+        for (t, &u) in order.units.iter().enumerate() {
+            let unit = &units[u];
+            // The oldest operand first: one buffer that lives long packs better than many that take turns.
+            let dying = |&p: &usize| {
+                let r = unit.reads[p].filter(|&r| last[r] == t)?;
+                Some((groups[group_of[r]].first, unit.operands[p]?, group_of[r]))
+            };
+            match unit.overwritable.iter().filter_map(dying).min() {
+                Some((_, p, g)) => {
+                    overwritten[u] = Some(p);
+                    group_of[u] = g;
+                    groups[g].last = last[u];
+                }
+                None => {
+                    group_of[u] = groups.len();
+                    groups.push(Group { head: u, first: t, last: last[u] });
+                }
+            }
+        }
+        let output = order.units.last().map(|&u| group_of[u]);
+        Self { groups, group_of, overwritten, output, input_read }
+    }
+
+    /// Groups that stand in the arena.
+    fn in_arena(&self) -> impl Iterator<Item = (usize, &Group)> {
+        self.groups.iter().enumerate().filter(|&(g, _)| Some(g) != self.output)
+    }
+}
+
+/// The most bytes alive at once of the best order found of `units`.
+pub(super) fn bound(units: &[Unit]) -> usize {
+    let lives = Lives::new(units, &schedule::order(units));
+    let rects: Vec<Rect> =
+        lives.in_arena().map(|(_, g)| Rect { bytes: units[g.head].bytes, first: g.first, last: g.last }).collect();
+    search::lower_bound(&rects)
+}
+
+/// Gives every result of `units`, run in `order`, a place. `layerwise` is the bound of the layers one by one, where that is another.
+pub(super) fn assign(
+    layers: &[Layer],
+    units: &[Unit],
+    order: &Order,
+    input_bytes: usize,
+    layerwise: Option<usize>,
+) -> Assignment {
+    let lives = Lives::new(units, order);
+    let mut places = vec![Place::Output; lives.groups.len()];
+    let mut buffers = Vec::new();
+    for (g, group) in lives.in_arena() {
+        places[g] = Place::Arena(BufferId(buffers.len()));
+        let unit = &units[group.head];
+        let layer = &layers[result(unit)];
+        let (first, last) = (group.first, group.last);
+        let (name, bytes, pitch) = (layer.name.clone(), unit.bytes, layer.pitch);
+        buffers.push(Buffer { name, bytes, offset: 0, first, last, pitch, ring_rows: None, apart: 0 });
+    }
+    let mut homes = vec![Place::Output; layers.len()];
+    for (t, &u) in order.units.iter().enumerate() {
+        let unit = &units[u];
+        homes[result(unit)] = places[lives.group_of[u]];
+        for (&l, ring) in unit.layers.iter().zip(&unit.rings) {
+            homes[l] = Place::Ring { buffer: BufferId(buffers.len()), rows: ring.rows };
+            let (name, bytes, pitch) = (layers[l].name.clone(), ring.bytes, layers[l].pitch);
+            let (ring_rows, apart) = (Some(ring.rows), ring.apart);
+            buffers.push(Buffer { name, bytes, offset: 0, first: t, last: t, pitch, ring_rows, apart });
+        }
+    }
+    let rects: Vec<Rect> = buffers.iter().map(|b| Rect { bytes: b.bytes, first: b.first, last: b.last }).collect();
+    let placed = search::place(&rects);
+    for (buffer, &offset) in buffers.iter_mut().zip(&placed.offsets) {
+        buffer.offset = offset;
+    }
+    Assignment {
+        memory: Memory {
+            peak_with_input_bytes: with_input(&rects, order.units.len(), lives.input_read, input_bytes),
+            buffers,
+            arena_bytes: placed.height,
+            lower_bound_bytes: placed.bound,
+            layerwise_bound_bytes: layerwise.unwrap_or(placed.bound),
+            proof: placed.proof,
+            order_is_best: order.is_best,
+        },
+        homes,
+        overwritten: lives.overwritten,
+    }
+}
+
+/// The layer whose result leaves `unit`.
+fn result(unit: &Unit) -> usize {
+    unit.layers[unit.layers.len() - 1]
+}
+
+/// The most bytes alive at once with those of the caller's input, which is alive until it is last read.
+fn with_input(rects: &[Rect], times: usize, read: Option<usize>, input_bytes: usize) -> usize {
+    let mut all = rects.to_vec();
+    if let Some(last) = read {
+        all.push(Rect { bytes: input_bytes, first: 0, last });
+    }
+    debug_assert!(all.iter().all(|r| r.last < times.max(1)));
+    search::lower_bound(&all)
 }

@@ -1,8 +1,9 @@
 //! The plan: HOW a graph is computed. Every number that a back end needs is decided here; back ends read only [`Plan`].
 //!
-//! Made by [`build`]: `select` (op to kernel), `schedule` (order with the least peak), `stages` (chains streamed over row
-//! strips; one kernel a stage so far), `memory` (what shares a buffer, and offsets by `search`), `pack` (weights), then checked
-//! by [`certify`], which shares no code with the planner. [`mod@print`] and [`svg`] show it.
+//! Made by [`build`]: `select` (op to kernel), `pitch` (distances between pixels), `stages` (chains streamed over row strips, by
+//! the model of `cost` and the arithmetic of `rows`), `schedule` (order with the least peak), `memory` (what shares a buffer,
+//! and offsets by `search`), `pack` (weights), then checked by [`certify`], which shares no code with the planner. [`mod@print`]
+//! and [`svg`] show it.
 //!
 //! Invariants, checked by `certify`: buffers that live at the same time do not overlap; every offset is a multiple of
 //! [`ALIGN`]; every read is of something written before; nothing reaches beyond the arena or the weight blob.
@@ -14,9 +15,12 @@ use crate::ir::{DType, Graph, Shape};
 use mnc_runtime::params;
 
 pub mod certify;
+mod cost;
 mod memory;
 mod pack;
+mod pitch;
 pub mod print;
+mod rows;
 mod schedule;
 mod search;
 mod select;
@@ -424,24 +428,40 @@ pub enum PlanError {
 /// # Errors
 /// [`PlanError`]: not one input and one output, a batch other than 1, or sizes beyond the address space.
 pub fn build(graph: &Graph, meta: Meta, options: &Options) -> Result<Plan, PlanError> {
-    let layers = select::layers(graph)?;
-    let order = schedule::order(&layers);
-    let memory = memory::assign(&layers, &order);
-    let mut packer = pack::Packer::new(&graph.consts);
-    let steps: Vec<Step> = order
-        .layers
-        .iter()
-        .map(|&l| select::step(graph, &layers, l, &memory.homes, memory.overwritten[l], &mut packer))
-        .collect::<Result<_, _>>()?;
+    let mut layers = select::layers(graph)?;
     let tensor = |id| Tensor { shape: graph.shape(id), dtype: DType::F32 };
+    let input = tensor(graph.inputs[0]);
+    let layerwise = match options.stream {
+        Stream::Never => None,
+        Stream::Auto | Stream::Always => Some(memory::bound(&stages::layered(&layers))),
+    };
+    if options.prefer == Prefer::Speed && options.stream != Stream::Never {
+        pitch::apply(&mut layers);
+    }
+    let units = stages::choose(&layers, input.bytes(), options);
+    let order = schedule::order(&units);
+    let memory = memory::assign(&layers, &units, &order, input.bytes(), layerwise);
+    let mut packer = pack::Packer::new(&graph.consts);
+    let mut stages = Vec::with_capacity(units.len());
+    for &u in &order.units {
+        let unit = &units[u];
+        let mut steps = Vec::with_capacity(unit.layers.len());
+        for (&l, &streamed) in unit.layers.iter().zip(&unit.streamed) {
+            let over = memory.overwritten[u].filter(|_| steps.len() + 1 == unit.layers.len());
+            let operands = select::Operands { homes: &memory.homes, over, streamed };
+            steps.push(select::step(graph, &layers, l, operands, &mut packer)?);
+        }
+        let name = steps.last().map_or_else(String::new, |s: &Step| s.name.clone());
+        stages.push(Stage { name, steps, strip_rows: unit.strip, split: unit.split, estimate: unit.estimate });
+    }
     let plan = Plan {
         name: meta.name,
-        input: tensor(graph.inputs[0]),
+        input,
         output: tensor(graph.outputs[0]),
         preprocess: meta.preprocess,
         labels: meta.labels,
-        macs: steps.iter().map(|s| s.macs).sum(),
-        stages: stages::group(steps),
+        macs: stages.iter().flat_map(|s| &s.steps).map(|s| s.macs).sum(),
+        stages,
         threads: options.threads.max(1),
         prefer: options.prefer,
         memory: memory.memory,

@@ -1,16 +1,16 @@
-//! The order of layers with the least peak of live bytes: an exact search over sets of finished layers, with a limit.
+//! The order of stages with the least peak of live bytes: an exact search over sets of finished stages, with a limit.
 //!
-//! What is alive after a set of layers depends on the set, not on the order within it, so the sets (downsets of the graph) are
+//! What is alive after a set of stages depends on the set, not on the order within it, so the sets (downsets of the graph) are
 //! the nodes of a graph whose paths are the orders, and the best order is the path whose largest step is least: Dijkstra's
 //! algorithm with `max` for `+`. Networks are near-chains, so there are few sets; two things make the search nearly linear
 //! where the first order found is as good as any: every peak below a bound that no order can beat counts as that bound, and
-//! among equals the set with the most layers done comes first. Beyond the limit: the better of a greedy order and the graph's.
+//! among equals the set with the most of them done comes first. Beyond the limit: the better of a greedy order and the graph's.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
 
-use super::select::{Layer, Source};
+use super::stages::Unit;
 
 /// Sets looked at before giving up: some tens of milliseconds, and about a second in a macro that was built unoptimised.
 const LIMIT: usize = 20_000;
@@ -18,19 +18,19 @@ const LIMIT: usize = 20_000;
 /// An order of execution.
 #[derive(Debug)]
 pub(super) struct Order {
-    /// Indices of layers.
-    pub(super) layers: Vec<usize>,
+    /// Indices of units.
+    pub(super) units: Vec<usize>,
     /// Whether no order has a lower peak.
     pub(super) is_best: bool,
 }
 
-/// The best order of `layers` found.
-pub(super) fn order(layers: &[Layer]) -> Order {
-    search(&Net::new(layers), LIMIT)
+/// The best order of `units` found.
+pub(super) fn order(units: &[Unit]) -> Order {
+    search(&Net::new(units), LIMIT)
 }
 
 fn search(net: &Net, limit: usize) -> Order {
-    let n = net.layers.len();
+    let n = net.units.len();
     let bound = (0..n).map(|l| net.least(l)).max().unwrap_or(0);
     let key = |s: &State, at: usize| Reverse((s.peak.max(bound), Reverse(s.count), at));
     let mut states = vec![net.start()];
@@ -38,7 +38,7 @@ fn search(net: &Net, limit: usize) -> Order {
     let mut heap = BinaryHeap::from([key(&states[0], 0)]);
     while let Some(Reverse((peak, _, at))) = heap.pop() {
         if states[at].count == n {
-            return Order { layers: path(&states, at), is_best: true };
+            return Order { units: path(&states, at), is_best: true };
         }
         if states.len() > limit {
             break;
@@ -67,34 +67,34 @@ fn search(net: &Net, limit: usize) -> Order {
         state.ready.iter().copied().min_by_key(|&l| cost(l))
     });
     let given = net.follow(|state| state.ready.iter().copied().min());
-    let (layers, peak) = if greedy.1 < given.1 { greedy } else { given };
-    Order { layers, is_best: peak <= bound }
+    let (units, peak) = if greedy.1 < given.1 { greedy } else { given };
+    Order { units, is_best: peak <= bound }
 }
 
-/// The layers from the start to state `at`.
+/// The units from the start to state `at`.
 fn path(states: &[State], mut at: usize) -> Vec<usize> {
-    let mut layers = Vec::with_capacity(states[at].count);
-    while let Some((before, layer)) = states[at].from {
-        layers.push(layer);
+    let mut units = Vec::with_capacity(states[at].count);
+    while let Some((before, unit)) = states[at].from {
+        units.push(unit);
         at = before;
     }
-    layers.reverse();
-    layers
+    units.reverse();
+    units
 }
 
-/// A point of an order: which layers are done.
+/// A point of an order: which units are done.
 struct State {
-    /// One bit a layer.
+    /// One bit a unit.
     done: Rc<[u64]>,
-    /// Layers that could run next, ascending.
+    /// Units that could run next, ascending.
     ready: Vec<usize>,
     /// Bytes that are still to be read.
     live: usize,
     /// The most bytes alive at once so far.
     peak: usize,
-    /// Layers done.
+    /// Units done.
     count: usize,
-    /// The state before and the layer that led here.
+    /// The state before and the unit that led here.
     from: Option<(usize, usize)>,
 }
 
@@ -102,30 +102,27 @@ fn has(set: &[u64], l: usize) -> bool {
     set[l / 64] >> (l % 64) & 1 == 1
 }
 
-/// What the search needs to know of the layers.
-struct Net<'l> {
-    layers: &'l [Layer],
-    /// Bytes in the arena: the last layer writes to the caller's output.
+/// What the search needs to know of the units.
+struct Net<'u> {
+    units: &'u [Unit],
+    /// Bytes in the arena: the last unit writes to the caller's output.
     bytes: Vec<usize>,
-    /// Layers that read each layer, without repetition.
+    /// Units that read each unit, without repetition.
     users: Vec<Vec<usize>>,
-    /// Layers that each layer reads, without repetition.
+    /// Units that each unit reads, without repetition.
     reads: Vec<Vec<usize>>,
 }
 
-impl<'l> Net<'l> {
-    fn new(layers: &'l [Layer]) -> Self {
-        let n = layers.len();
-        let mut net = Self { layers, bytes: Vec::with_capacity(n), users: vec![Vec::new(); n], reads: vec![Vec::new(); n] };
-        for (l, layer) in layers.iter().enumerate() {
-            net.bytes.push(if l + 1 == n { 0 } else { layer.bytes });
-            for r in &layer.reads {
-                match *r {
-                    Source::Layer(r) if !net.reads[l].contains(&r) => {
-                        net.reads[l].push(r);
-                        net.users[r].push(l);
-                    }
-                    Source::Layer(_) | Source::Input => {}
+impl<'u> Net<'u> {
+    fn new(units: &'u [Unit]) -> Self {
+        let n = units.len();
+        let mut net = Self { units, bytes: Vec::with_capacity(n), users: vec![Vec::new(); n], reads: vec![Vec::new(); n] };
+        for (l, unit) in units.iter().enumerate() {
+            net.bytes.push(if l + 1 == n { 0 } else { unit.bytes });
+            for &r in unit.reads.iter().flatten() {
+                if !net.reads[l].contains(&r) {
+                    net.reads[l].push(r);
+                    net.users[r].push(l);
                 }
             }
         }
@@ -133,7 +130,7 @@ impl<'l> Net<'l> {
     }
 
     fn start(&self) -> State {
-        let n = self.layers.len();
+        let n = self.units.len();
         let ready = (0..n).filter(|&l| self.reads[l].is_empty()).collect();
         State { done: vec![0; n.div_ceil(64)].into(), ready, live: 0, peak: 0, count: 0, from: None }
     }
@@ -141,8 +138,9 @@ impl<'l> Net<'l> {
     /// Bytes alive while `l` runs, whatever the order.
     fn least(&self, l: usize) -> usize {
         let reads: usize = self.reads[l].iter().map(|&r| self.bytes[r]).sum();
-        let in_place = self.layers[l].overwritable.iter().any(|&p| matches!(self.layers[l].reads[p], Source::Layer(_)));
-        reads + if in_place { 0 } else { self.bytes[l] }
+        let unit = &self.units[l];
+        let in_place = unit.overwritable.iter().any(|&p| unit.reads[p].is_some());
+        reads + unit.ring_bytes() + if in_place { 0 } else { self.bytes[l] }
     }
 
     /// Whether `l` is the last to read `r` when it runs after `done`.
@@ -152,12 +150,9 @@ impl<'l> Net<'l> {
 
     /// Bytes alive while `l` runs after `state`.
     fn transient(&self, state: &State, l: usize) -> usize {
-        let layer = &self.layers[l];
-        let in_place = layer.overwritable.iter().any(|&p| match layer.reads[p] {
-            Source::Layer(r) => is_read_once(layer, p) && self.dies(&state.done, r, l),
-            Source::Input => false,
-        });
-        state.live + if in_place { 0 } else { self.bytes[l] }
+        let unit = &self.units[l];
+        let in_place = unit.overwritable.iter().any(|&p| unit.reads[p].is_some_and(|r| self.dies(&state.done, r, l)));
+        state.live + unit.ring_bytes() + if in_place { 0 } else { self.bytes[l] }
     }
 
     /// Bytes alive once `l` has run after `state`.
@@ -185,23 +180,18 @@ impl<'l> Net<'l> {
     /// The order that `choose` makes and its peak.
     fn follow(&self, choose: impl Fn(&State) -> Option<usize>) -> (Vec<usize>, usize) {
         let mut state = self.start();
-        let mut layers = Vec::with_capacity(self.layers.len());
+        let mut units = Vec::with_capacity(self.units.len());
         while let Some(l) = choose(&state) {
-            layers.push(l);
+            units.push(l);
             state = self.run(&state, 0, l);
         }
-        (layers, state.peak)
+        (units, state.peak)
     }
-}
-
-/// Whether operand `p` of `layer` is not also another operand: a kernel cannot overwrite what it reads elsewhere.
-pub(super) fn is_read_once(layer: &Layer, p: usize) -> bool {
-    layer.reads.iter().filter(|&&r| r == layer.reads[p]).count() == 1
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::select;
+    use super::super::{select, stages};
     use super::*;
     use crate::ir::op::{self, Activation};
     use crate::ir::{Graph, NodeId, Op, Shape};
@@ -246,10 +236,10 @@ mod tests {
     fn the_search_finds_the_least_peak_of_all_orders() {
         for widths in [&[(64, 32), (256, 16), (128, 64)][..], &[(512, 256), (64, 16)], &[(32, 32), (32, 16), (640, 16)]] {
             let g = branches(widths);
-            let layers = select::layers(&g).unwrap();
-            let net = Net::new(&layers);
+            let units = stages::layered(&select::layers(&g).unwrap());
+            let net = Net::new(&units);
             let order = search(&net, 100_000);
-            let (_, peak) = net.follow(|s| order.layers.get(s.count).copied());
+            let (_, peak) = net.follow(|s| order.units.get(s.count).copied());
             assert!(order.is_best);
             assert_eq!(peak, least_peak(&net, &net.start()), "{widths:?}");
         }
@@ -258,16 +248,14 @@ mod tests {
     #[test]
     fn a_search_that_stops_still_gives_an_order_and_says_so() {
         let g = branches(&[(64, 32), (256, 16), (128, 64), (640, 32)]);
-        let layers = select::layers(&g).unwrap();
-        let order = search(&Net::new(&layers), 3);
-        let mut sorted = order.layers.clone();
+        let units = stages::layered(&select::layers(&g).unwrap());
+        let order = search(&Net::new(&units), 3);
+        let mut sorted = order.units.clone();
         sorted.sort_unstable();
-        assert_eq!(sorted, (0..layers.len()).collect::<Vec<_>>());
-        let at = |l| order.layers.iter().position(|&x| x == l).unwrap();
-        for (l, layer) in layers.iter().enumerate() {
-            for r in &layer.reads {
-                assert!(!matches!(*r, Source::Layer(r) if at(r) >= at(l)));
-            }
+        assert_eq!(sorted, (0..units.len()).collect::<Vec<_>>());
+        let at = |l| order.units.iter().position(|&x| x == l).unwrap();
+        for (u, unit) in units.iter().enumerate() {
+            assert!(unit.reads.iter().flatten().all(|&r| at(r) < at(u)));
         }
     }
 
@@ -279,8 +267,8 @@ mod tests {
             x = pool(&mut g, &format!("p{i}"), x);
         }
         g.outputs.push(x);
-        let order = order(&select::layers(&g).unwrap());
+        let order = order(&stages::layered(&select::layers(&g).unwrap()));
         assert!(order.is_best);
-        assert_eq!(order.layers, (0..200).collect::<Vec<_>>());
+        assert_eq!(order.units, (0..200).collect::<Vec<_>>());
     }
 }

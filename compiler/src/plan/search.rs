@@ -79,7 +79,7 @@ fn place_within(rects: &[Rect], mut work: u64) -> Placed {
 }
 
 /// The most bytes alive at one time.
-fn lower_bound(rects: &[Rect]) -> usize {
+pub(super) fn lower_bound(rects: &[Rect]) -> usize {
     let times = rects.iter().map(|r| r.last + 1).max().unwrap_or(0);
     let mut change = vec![0isize; times + 1];
     for r in rects {

@@ -1,8 +1,9 @@
 //! Op to kernel: which graph nodes become steps, what each may overwrite, and the step itself once places are known.
 //!
-//! To plan a new op: an arm in [`overwritable`] and one in [`step`]; the compiler names both.
+//! To plan a new op: an arm in [`overwritable`], one in [`class`] and one in [`step`]; the compiler names all three.
 
 use super::pack::{Layout, Overflow, Packer};
+use super::rows::Rows;
 use super::{ALIGN, Kernel, Place, PlanError, Residual, Step};
 use crate::ir::{Graph, NodeId, Op, Shape, op};
 use mnc_runtime::pack::PANEL;
@@ -17,12 +18,48 @@ pub(super) struct Layer {
     work: Work,
     /// Its operands in the op's order.
     pub(super) reads: Vec<Source>,
+    /// Shape of the first operand.
+    pub(super) input: Shape,
     /// Shape of the result.
     pub(super) shape: Shape,
+    /// Floats from a pixel of the result to the next.
+    pub(super) pitch: usize,
     /// Size of the result, rounded up to [`ALIGN`].
     pub(super) bytes: usize,
+    /// How it is computed.
+    pub(super) class: Class,
+    /// The rows of its input that its rows are made of; for kernels that work row by row.
+    pub(super) rows: Option<Rows>,
     /// Positions in `reads` of operands that the result may be written over, if nobody reads them later.
     pub(super) overwritable: Vec<usize>,
+}
+
+/// How a layer is computed, as far as its cost and its sharing among threads go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Sums of products over all channels: convolutions and dense layers.
+    Product {
+        /// Products an output element.
+        taps: usize,
+        /// The mean over all pixels is taken at once.
+        pooled: bool,
+    },
+    /// Sums or maxima over windows of one channel each.
+    Window {
+        /// Elements of a window.
+        taps: usize,
+        /// Whether channel `c` of the output depends on channel `c` of the input alone.
+        aligned: bool,
+    },
+    /// Element by element.
+    Elementwise {
+        /// Tensors of the output's shape that are read.
+        tensors: usize,
+    },
+    /// The mean of each channel.
+    Mean,
+    /// All at once, by one thread.
+    Whole,
 }
 
 /// Where an operand comes from.
@@ -68,10 +105,14 @@ pub(super) fn layers(graph: &Graph) -> Result<Vec<Layer>, PlanError> {
         }
         let reads = graph.inputs_of(id).into_iter().map(|r| source[r.index()]).collect();
         source[id.index()] = Source::Layer(layers.len());
-        layers.push(Layer::new(&node.name, Work::Node(id), reads, node.shape, overwritable(&node.op))?);
+        let x = graph.inputs_of(id).first().map_or(node.shape, |&r| graph.shape(r));
+        let mut layer = Layer::new(&node.name, Work::Node(id), reads, x, node.shape)?;
+        layer.overwritable = overwritable(&node.op);
+        (layer.class, layer.rows) = class(&node.op, x, node.shape);
+        layers.push(layer);
     }
     if input == output {
-        layers.push(Layer::new("copy", Work::Copy, vec![Source::Input], graph.shape(input), Vec::new())?);
+        layers.push(Layer::new("copy", Work::Copy, vec![Source::Input], graph.shape(input), graph.shape(input))?);
     }
     // Nodes on a cycle are not in `topo`, so an output behind one has no layer.
     if input != output && source.get(output.index()).is_none_or(|&s| s == Source::Input) {
@@ -86,16 +127,25 @@ pub(super) fn layers(graph: &Graph) -> Result<Vec<Layer>, PlanError> {
 }
 
 impl Layer {
-    fn new(name: &str, work: Work, reads: Vec<Source>, shape: Shape, overwritable: Vec<usize>) -> Result<Self, PlanError> {
-        match bytes_of(shape) {
-            Some(bytes) => Ok(Self { name: name.to_owned(), work, reads, shape, bytes, overwritable }),
-            None => Err(PlanError::TooLarge { node: name.to_owned() }),
+    fn new(name: &str, work: Work, reads: Vec<Source>, input: Shape, shape: Shape) -> Result<Self, PlanError> {
+        let Some(bytes) = bytes_of(shape) else { return Err(PlanError::TooLarge { node: name.to_owned() }) };
+        let (overwritable, class, rows) = (Vec::new(), Class::Whole, None);
+        Ok(Self { name: name.to_owned(), work, reads, input, shape, pitch: shape.c, bytes, overwritable, class, rows })
+    }
+
+    /// Positions in `reads` of the operands that may come row by row from the layer before, in a ring.
+    pub(super) fn streamed(&self) -> Vec<usize> {
+        match (&self.rows, self.class) {
+            (None, _) => Vec::new(),
+            // A sum takes either addend; a scaled tensor's factors are needed as a whole.
+            (Some(_), Class::Elementwise { tensors }) => (0..tensors).collect(),
+            (Some(_), Class::Product { .. } | Class::Window { .. } | Class::Mean | Class::Whole) => vec![0],
         }
     }
 }
 
 /// Size of a tensor rounded up to [`ALIGN`]; `None` where no memory could hold it.
-fn bytes_of(shape: Shape) -> Option<usize> {
+pub(super) fn bytes_of(shape: Shape) -> Option<usize> {
     let bytes = shape.checked_elements()?.checked_mul(4)?.checked_next_multiple_of(ALIGN)?;
     (bytes <= isize::MAX as usize).then_some(bytes)
 }
@@ -120,13 +170,51 @@ fn overwritable(op: &Op) -> Vec<usize> {
     }
 }
 
-/// The step of layer `l`. `homes` says where every layer's result stands, `over` which operand of this one is overwritten.
+/// How a layer of this op is computed, and row by row from which rows if at all.
+fn class(op: &Op, x: Shape, y: Shape) -> (Class, Option<Rows>) {
+    let rows = |kernel: usize, stride: usize, pad: usize| {
+        (y.h * y.w > 1).then_some(Rows { kernel, stride, pad, input: x.h, output: y.h })
+    };
+    let each = rows(1, 1, 0);
+    match op {
+        Op::Conv(c) => {
+            let taps = c.kernel[0] * c.kernel[1] * c.in_c;
+            let rows = if c.pool { None } else { rows(c.kernel[0], c.stride[0], c.pad.top) };
+            (Class::Product { taps, pooled: c.pool }, rows)
+        }
+        Op::Dense(d) => (Class::Product { taps: d.in_c, pooled: false }, None),
+        Op::Depthwise(d) => {
+            let class = Class::Window { taps: d.kernel[0] * d.kernel[1], aligned: d.multiplier == 1 };
+            (class, rows(d.kernel[0], d.stride[0], d.pad.top))
+        }
+        Op::BatchNorm(_) => (Class::Window { taps: 1, aligned: true }, each),
+        Op::Pool(p) => {
+            let class = Class::Window { taps: p.kernel[0] * p.kernel[1], aligned: true };
+            (class, rows(p.kernel[0], p.stride[0], p.pad.top))
+        }
+        Op::Act(_) | Op::Scale(_) => (Class::Elementwise { tensors: 1 }, each),
+        Op::Add(_) => (Class::Elementwise { tensors: 2 }, each),
+        Op::GlobalPool => (Class::Mean, None),
+        Op::Input | Op::Constant(_) | Op::Normalize(_) | Op::Pad(_) | Op::Softmax => (Class::Whole, None),
+    }
+}
+
+/// Where everything that a step touches stands.
+pub(super) struct Operands<'a> {
+    /// Of every layer's result.
+    pub(super) homes: &'a [Place],
+    /// Which operand of this layer is overwritten.
+    pub(super) over: Option<usize>,
+    /// Which operand comes from the step before.
+    pub(super) streamed: usize,
+}
+
+/// The step of layer `l`.
 pub(super) fn step(
     graph: &Graph,
     layers: &[Layer],
     l: usize,
-    homes: &[Place],
-    over: Option<usize>,
+    Operands { homes, over, streamed }: Operands<'_>,
     packer: &mut Packer,
 ) -> Result<Step, PlanError> {
     let layer = &layers[l];
@@ -140,16 +228,16 @@ pub(super) fn step(
         })
         .collect();
     // The operand that the step calls its input; a constant has none.
-    let first = match (&layer.work, over) {
-        (Work::Node(id), Some(over)) if matches!(graph.op(*id), Op::Add(_)) => over,
-        _ => 0,
+    let first = match layer.work {
+        Work::Node(id) if matches!(graph.op(id), Op::Add(_)) => over.unwrap_or(streamed),
+        Work::Node(_) | Work::Copy => 0,
     };
     let (input, input_shape) = operands.get(first).copied().unwrap_or((Place::Input, input_shape));
     let (kernel, macs) = match layer.work {
         Work::Copy => (Kernel::Copy { len: layer.shape.elements() }, 0),
         Work::Node(id) => {
             let shapes: Vec<Shape> = operands.iter().map(|o| o.1).collect();
-            let kernel = kernel(graph, id, &operands, over, packer)
+            let kernel = kernel(graph, id, &operands, over, first, packer)
                 .map_err(|Overflow| PlanError::TooLarge { node: layer.name.clone() })?;
             (kernel, graph.op(id).macs(&shapes, layer.shape))
         }
@@ -162,6 +250,7 @@ fn kernel(
     id: NodeId,
     operands: &[(Place, Shape)],
     over: Option<usize>,
+    first: usize,
     packer: &mut Packer,
 ) -> Result<Kernel, Overflow> {
     let node = graph.node(id);
@@ -224,10 +313,7 @@ fn kernel(
             }
         }
         Op::Act(act) => Kernel::Act { len: out.elements(), act: *act },
-        Op::Add(act) => {
-            let other = if over == Some(1) { 0 } else { 1 };
-            Kernel::Add { other: operands[other].0, len: out.elements(), act: *act }
-        }
+        Op::Add(act) => Kernel::Add { other: operands[1 - first].0, len: out.elements(), act: *act },
         Op::Scale(act) => Kernel::Scale { scale: operands[1].0, pixels, c: x.c, act: *act },
         Op::Pool(p) => Kernel::Pool(params::Pool {
             kind: p.kind,

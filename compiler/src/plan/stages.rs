@@ -1,33 +1,378 @@
-//! Groups steps into stages. So far every stage is one kernel over all its rows.
+//! Stages to be: which layers become one, how many rows they hand on at a time, and how threads share them.
 //!
-//! How streaming will enter. A chain conv -> depthwise -> pointwise (or expand -> depthwise -> project) becomes one stage when
-//! each link has a single reader: the stage computes `strip_rows` output rows of its last step at a time, and asks every
-//! earlier step for just the rows that the next one's window needs. All kernels already take the range of output rows they
-//! are to compute, so that a stage is the loop
+//! Layer `b` may follow layer `a` in a stage where `b` alone reads the result of `a`, and both work row by row: convolutions, depthwise
+//! and pointwise ones, pools and elementwise layers are such; a mean, a softmax or a dense layer is not. Such links make *runs*
+//! of layers, and a run is cut into stages. A squeeze-and-excite block has two runs, for the mean and the scaled product both
+//! read the depthwise layer's result: it is written as a whole.
 //!
-//! ```text
-//! for strip in output rows of the last step, strip_rows at a time:
-//!     for each step: compute the input rows that the rest of this strip needs and that no earlier strip has computed
-//! ```
+//! The cuts are found exactly, by dynamic programming over each run:
 //!
-//! Between two steps of a stage stands a ring of `kernel_h + (strip_rows - 1) * stride_h` rows instead of the whole tensor. A
-//! ring is an ordinary buffer that lives for the stage's one point in time, so `memory` then counts time in stages and
-//! `select::step` gives it the ring's size; the offsets, the bound and the certificate stay as they are. What must be added:
-//! a `Place` for a ring (a buffer and its number of rows), the choice of chains here (before `memory`, since it decides what
-//! is a ring), and the loop in the back ends. The last step of a stage may still accumulate in place on a residual.
+//! * for **speed** those with the fewest cycles by the model of [`super::cost`], of stages that suit it
+//!   ([`Streamed::suits_speed`]) and of single layers;
+//! * for **memory** first the least peak of live bytes with the caller's input, then, within it, the least peak of the arena,
+//!   then, within both, the fewest cycles. Alive beside a stage is what the graph's own order leaves alive.
+//! * **always**: as few stages as there can be.
+//!
+//! Candidates for the strip are the first even numbers and what divides the height.
+//!
+//! No stage can wait for itself: nothing but the last result of a stage is read outside it, and what its layers read beside
+//! the one before them is finished first.
 
-use super::{Estimate, Split, Stage, Step};
+use super::cost::{self, Streamed};
+use super::rows::{self, Rows};
+use super::select::{Layer, Source};
+use super::{ALIGN, Estimate, Options, Prefer, Split, Stream};
 
-/// One stage a step, all rows in one strip.
-pub(super) fn group(steps: Vec<Step>) -> Vec<Stage> {
-    steps
-        .into_iter()
-        .map(|step| Stage {
-            name: step.name.clone(),
-            strip_rows: step.output_shape.h,
-            split: Split::Alone,
-            estimate: Estimate::default(),
-            steps: vec![step],
-        })
-        .collect()
+/// Most layers of a stage: beyond this the bands of threads would compute too many rows twice.
+const LONGEST: usize = 12;
+/// Most rows of a strip that is not all rows.
+const TALLEST: usize = 32;
+
+/// A stage to be.
+#[derive(Debug)]
+pub(super) struct Unit {
+    /// Indices of its layers; all but the last are read by the next one alone.
+    pub(super) layers: Vec<usize>,
+    /// For each layer the operand that comes from the one before it; for the first the one it calls its input.
+    pub(super) streamed: Vec<usize>,
+    /// Between the layers.
+    pub(super) rings: Vec<Ring>,
+    /// What it reads, as often as it does: the number of a unit, `None` for the caller's input.
+    pub(super) reads: Vec<Option<usize>>,
+    /// The operand of its last layer that each of `reads` is, if it is one.
+    pub(super) operands: Vec<Option<usize>>,
+    /// Positions in `reads` of what the result may be written over, if nobody else reads it later.
+    pub(super) overwritable: Vec<usize>,
+    /// Size of the result.
+    pub(super) bytes: usize,
+    /// Rows of the last layer computed at a time.
+    pub(super) strip: usize,
+    /// How threads share it.
+    pub(super) split: Split,
+    /// What it is thought to take.
+    pub(super) estimate: Estimate,
+}
+
+/// A ring to be, in the pitch of the tensor that it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ring {
+    /// Rows.
+    pub(super) rows: usize,
+    /// Size of one thread's ring, a multiple of [`ALIGN`].
+    pub(super) apart: usize,
+    /// Size of all of them.
+    pub(super) bytes: usize,
+}
+
+impl Unit {
+    /// Bytes of all rings.
+    pub(super) fn ring_bytes(&self) -> usize {
+        self.rings.iter().map(|r| r.bytes).sum()
+    }
+}
+
+/// One unit a layer, for one thread.
+pub(super) fn layered(layers: &[Layer]) -> Vec<Unit> {
+    let net = Net::new(layers, 0, &Options::LAYERED);
+    net.units((0..layers.len()).map(|l| net.alone(l)).collect())
+}
+
+/// The units of `layers` by `options`, in an order in which every one comes after those it reads. The last one writes the output.
+pub(super) fn choose(layers: &[Layer], input_bytes: usize, options: &Options) -> Vec<Unit> {
+    let net = Net::new(layers, input_bytes, options);
+    let chosen = match options.stream {
+        Stream::Never => (0..layers.len()).map(|l| net.alone(l)).collect(),
+        Stream::Auto | Stream::Always => net.cut(),
+    };
+    net.units(chosen)
+}
+
+/// A possible stage: part of a run, and how.
+#[derive(Debug, Clone)]
+struct Candidate {
+    layers: Vec<usize>,
+    streamed: Vec<usize>,
+    rings: Vec<Ring>,
+    strip: usize,
+    split: Split,
+    /// Cycles as it is, and layer by layer.
+    cycles: f64,
+    layered: f64,
+    suits_speed: bool,
+    /// Bytes alive while it runs, in the arena and with the caller's input; 0 where nobody asks.
+    arena: usize,
+    with_input: usize,
+}
+
+/// The candidates of a run: those from its layer `i` on for `j + 1` layers stand at `[i][j]`.
+type Candidates = Vec<Vec<Vec<Candidate>>>;
+
+/// Layers with what is asked of them often.
+struct Net<'l> {
+    layers: &'l [Layer],
+    options: &'l Options,
+    threads: usize,
+    input_bytes: usize,
+    /// The last layer to read each layer, itself if there is none.
+    last_read: Vec<usize>,
+    /// The last layer to read the caller's input.
+    input_read: Option<usize>,
+    /// Bytes of the results of the layers before each.
+    written_before: Vec<usize>,
+    /// Bytes of those that are read for the last time before each.
+    dead_before: Vec<usize>,
+    /// The layer that may follow each in a stage, and as which operand it takes it.
+    next: Vec<Option<(usize, usize)>>,
+}
+
+impl<'l> Net<'l> {
+    fn new(layers: &'l [Layer], input_bytes: usize, options: &'l Options) -> Self {
+        let n = layers.len();
+        let mut last_read: Vec<usize> = (0..n).collect();
+        let mut input_read = None;
+        let mut readers = vec![0; n];
+        for (l, layer) in layers.iter().enumerate() {
+            for r in &layer.reads {
+                match *r {
+                    Source::Input => input_read = Some(l),
+                    Source::Layer(r) => {
+                        last_read[r] = l;
+                        readers[r] += 1;
+                    }
+                }
+            }
+        }
+        let mut next = vec![None; n];
+        for (l, layer) in layers.iter().enumerate() {
+            let link = layer.streamed().into_iter().find_map(|p| match layer.reads[p] {
+                Source::Layer(r) if readers[r] == 1 && layers[r].rows.is_some() => Some((r, p)),
+                Source::Layer(_) | Source::Input => None,
+            });
+            if let Some((before, p)) = link {
+                next[before] = Some((l, p));
+            }
+        }
+        let (mut written_before, mut dead_before) = (vec![0; n + 1], vec![0; n + 1]);
+        for (l, layer) in layers.iter().enumerate() {
+            written_before[l + 1] = written_before[l] + layer.bytes;
+            dead_before[last_read[l] + 1] += layer.bytes;
+        }
+        (0..n).for_each(|l| dead_before[l + 1] += dead_before[l]);
+        let threads = options.threads.max(1);
+        Self { layers, options, threads, input_bytes, last_read, input_read, written_before, dead_before, next }
+    }
+
+    /// A stage of one layer.
+    fn alone(&self, l: usize) -> Candidate {
+        let layer = &self.layers[l];
+        let split = cost::split(layer, self.threads);
+        let cycles = cost::layered(layer, split, self.threads);
+        let (layers, streamed, rings) = (vec![l], vec![0], Vec::new());
+        let (strip, layered) = (layer.shape.h, cycles);
+        let one =
+            Candidate { layers, streamed, rings, strip, split, cycles, layered, suits_speed: true, arena: 0, with_input: 0 };
+        self.with_peaks(one)
+    }
+
+    /// The layers `part` of a run as one stage of strips of `strip` rows, if its rings have a size.
+    fn streamed(&self, part: &[(usize, usize)], strip: usize) -> Option<Candidate> {
+        let layers: Vec<&Layer> = part.iter().map(|&(l, _)| &self.layers[l]).collect();
+        let rows: Vec<Rows> = layers.iter().map(|l| l.rows).collect::<Option<_>>()?;
+        let split = cost::split_streamed(layers.last()?, self.threads);
+        let mut rings = Vec::new();
+        for (layer, held) in layers.iter().zip(rows::rings(&rows, strip, split == Split::Rows)) {
+            let apart = held.checked_mul(layer.shape.w)?.checked_mul(layer.pitch)?.checked_mul(4)?;
+            let apart = apart.checked_next_multiple_of(ALIGN)?;
+            let bytes = apart.checked_mul(self.threads).filter(|&b| b < isize::MAX as usize / (4 * LONGEST))?;
+            rings.push(Ring { rows: held, apart, bytes });
+        }
+        let threads = self.threads;
+        let mine = rings.iter().map(|r| r.apart).sum();
+        let weighed = Streamed { layers: &layers, rows: &rows, rings: mine, strip, split, threads };
+        let layered = layers.iter().map(|l| cost::layered(l, cost::split(l, threads), threads)).sum();
+        Some(self.with_peaks(Candidate {
+            layers: part.iter().map(|p| p.0).collect(),
+            streamed: part.iter().map(|p| p.1).collect(),
+            cycles: weighed.cycles(),
+            layered,
+            suits_speed: weighed.suits_speed(),
+            rings,
+            strip,
+            split,
+            arena: 0,
+            with_input: 0,
+        }))
+    }
+
+    /// The layer operands that the result of `c` may be written over, as positions among its last layer's: not the one that is
+    /// streamed, none that the same layer reads twice, and none that a layer before still has to read.
+    fn overwritable(&self, c: &Candidate) -> Vec<usize> {
+        let Some((&last, before)) = c.layers.split_last() else { return Vec::new() };
+        let layer = &self.layers[last];
+        let rows: Vec<Rows> = c.layers.iter().filter_map(|&l| self.layers[l].rows).collect();
+        let one_band = c.split == Split::Alone;
+        let free = |&p: &usize| {
+            let source = layer.reads[p];
+            // Elementwise kernels that take their input from a ring write elsewhere.
+            let accumulates =
+                before.is_empty() || p != c.streamed[before.len()] && matches!(layer.class, super::select::Class::Product { .. });
+            let read_once = layer.reads.iter().filter(|&&r| r == source).count() == 1;
+            let behind =
+                before.iter().enumerate().all(|(i, &b)| {
+                    self.layers[b].reads.iter().enumerate().all(|(q, &r)| {
+                        r != source || one_band && rows::may_overwrite(&rows, c.strip, i, i > 0 || q != c.streamed[0])
+                    })
+                });
+            accumulates && read_once && behind
+        };
+        layer.overwritable.iter().copied().filter(free).collect()
+    }
+
+    /// Adds the bytes alive while `c` runs if the layers run in the graph's order.
+    fn with_peaks(&self, mut c: Candidate) -> Candidate {
+        if self.options.prefer == Prefer::Speed {
+            return c;
+        }
+        let (Some(&first), Some(&last)) = (c.layers.first(), c.layers.last()) else { return c };
+        let n = self.layers.len();
+        // What is written before it ends and not read for the last time before it begins, but for what it keeps to itself.
+        let inside: usize = c.layers.iter().filter(|&&l| l != last).map(|&l| self.layers[l].bytes).sum();
+        let before = (self.written_before[last] - self.dead_before[first]).saturating_sub(inside);
+        let in_place = self.overwritable(&c).into_iter().any(|p| match self.layers[last].reads[p] {
+            Source::Layer(r) => self.last_read[r] <= last,
+            Source::Input => false,
+        });
+        let result = if in_place || last + 1 == n { 0 } else { self.layers[last].bytes };
+        c.arena = before + result + c.rings.iter().map(|r| r.bytes).sum::<usize>();
+        c.with_input = c.arena + if self.input_read.is_some_and(|r| r >= first) { self.input_bytes } else { 0 };
+        c
+    }
+
+    /// Maximal chains of layers that may follow one another, with the operand that each takes from the one before.
+    fn runs(&self) -> Vec<Vec<(usize, usize)>> {
+        let mut follows = vec![false; self.layers.len()];
+        self.next.iter().flatten().for_each(|&(l, _)| follows[l] = true);
+        let heads = (0..self.layers.len()).filter(|&l| !follows[l]);
+        heads.map(|head| std::iter::successors(Some((head, 0)), |&(l, _)| self.next[l]).collect()).collect()
+    }
+
+    /// Numbers of rows to try for a strip of a layer of `height` rows.
+    fn strips(height: usize) -> impl Iterator<Item = usize> {
+        let tried = move |&s: &usize| s == 1 || s.is_multiple_of(2) && s <= 16 || height.is_multiple_of(s);
+        (1..=height.min(TALLEST)).filter(tried)
+    }
+
+    fn candidates(&self, run: &[(usize, usize)]) -> Candidates {
+        let from = |i: usize| {
+            let most = (run.len() - i).min(LONGEST);
+            (1..=most)
+                .map(|n| match (n, run[i + n - 1].0) {
+                    (1, l) => vec![self.alone(l)],
+                    (_, l) => Self::strips(self.layers[l].shape.h).filter_map(|s| self.streamed(&run[i..i + n], s)).collect(),
+                })
+                .collect()
+        };
+        (0..run.len()).map(from).collect()
+    }
+
+    /// All runs cut into stages.
+    fn cut(&self) -> Vec<Candidate> {
+        let runs: Vec<Candidates> = self.runs().iter().map(|run| self.candidates(run)).collect();
+        let least = |allowed: &dyn Fn(&Candidate) -> bool, bytes: fn(&Candidate) -> usize| {
+            let worst = |run| best(run, allowed, |c| bytes(c) as f64, f64::max).0 as usize;
+            runs.iter().map(worst).max().unwrap_or(0)
+        };
+        let (prefer, stream) = (self.options.prefer, self.options.stream);
+        let (with_input, arena) = match (stream, prefer) {
+            (Stream::Auto, Prefer::Memory) => {
+                let with_input = least(&|_| true, |c| c.with_input);
+                (with_input, least(&|c| c.with_input <= with_input, |c| c.arena))
+            }
+            (Stream::Auto | Stream::Always | Stream::Never, Prefer::Speed | Prefer::Memory) => (usize::MAX, usize::MAX),
+        };
+        let allowed = |c: &Candidate| match (stream, prefer) {
+            (Stream::Never, _) => c.layers.len() == 1,
+            (Stream::Always, _) => true,
+            (Stream::Auto, Prefer::Speed) => c.layers.len() == 1 || c.suits_speed,
+            (Stream::Auto, Prefer::Memory) => c.with_input <= with_input && c.arena <= arena,
+        };
+        // More than any net takes, so that the number of stages comes first.
+        const A_STAGE: f64 = 1e15;
+        let score = |c: &Candidate| match (stream, prefer) {
+            (Stream::Auto | Stream::Never, _) => c.cycles,
+            (Stream::Always, Prefer::Speed) => A_STAGE + c.cycles,
+            (Stream::Always, Prefer::Memory) => A_STAGE + c.arena as f64,
+        };
+        runs.iter().flat_map(|run| best(run, &allowed, score, |a, b| a + b).1).collect()
+    }
+
+    /// Candidates that cover every layer, as units.
+    fn units(&self, mut chosen: Vec<Candidate>) -> Vec<Unit> {
+        chosen.sort_by_key(|c| c.layers.last().copied());
+        let mut unit_of = vec![0; self.layers.len()];
+        for (u, c) in chosen.iter().enumerate() {
+            c.layers.iter().for_each(|&l| unit_of[l] = u);
+        }
+        chosen.into_iter().map(|c| self.unit(c, &unit_of)).collect()
+    }
+
+    fn unit(&self, c: Candidate, unit_of: &[usize]) -> Unit {
+        let over = self.overwritable(&c);
+        let (mut reads, mut operands, mut overwritable) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, &l) in c.layers.iter().enumerate() {
+            let last = i + 1 == c.layers.len();
+            for (p, r) in self.layers[l].reads.iter().enumerate() {
+                if i > 0 && p == c.streamed[i] {
+                    continue;
+                }
+                if last && over.contains(&p) {
+                    overwritable.push(reads.len());
+                }
+                operands.push(last.then_some(p));
+                reads.push(match *r {
+                    Source::Input => None,
+                    Source::Layer(r) => Some(unit_of[r]),
+                });
+            }
+        }
+        let bytes = c.layers.last().map_or(0, |&l| self.layers[l].bytes);
+        let Candidate { layers, streamed, rings, strip, split, cycles, layered, .. } = c;
+        let estimate = cost::estimate(cycles, layered);
+        Unit { layers, streamed, rings, reads, operands, overwritable, bytes, strip, split, estimate }
+    }
+}
+
+/// The cuts of a run into `allowed` candidates whose scores, joined by `join`, are least; with that score. A run that has none is
+/// cut into single layers.
+fn best(
+    run: &Candidates,
+    allowed: &dyn Fn(&Candidate) -> bool,
+    score: impl Fn(&Candidate) -> f64,
+    join: impl Fn(f64, f64) -> f64,
+) -> (f64, Vec<Candidate>) {
+    let n = run.len();
+    let mut to: Vec<Option<(f64, &Candidate)>> = vec![None; n + 1];
+    let reached = |to: &[Option<(f64, &Candidate)>], i: usize| if i == 0 { Some(0.0) } else { to[i].map(|t| t.0) };
+    for (i, from) in run.iter().enumerate() {
+        let Some(so_far) = reached(&to, i) else { continue };
+        for (j, candidates) in from.iter().enumerate() {
+            for c in candidates.iter().filter(|c| allowed(c)) {
+                let total = join(so_far, score(c));
+                if to[i + j + 1].is_none_or(|t| total < t.0) {
+                    to[i + j + 1] = Some((total, c));
+                }
+            }
+        }
+    }
+    let Some(total) = reached(&to, n) else {
+        let singles = run.iter().filter_map(|from| from.first()?.first()).cloned().collect();
+        return (f64::INFINITY, singles);
+    };
+    let (mut cuts, mut at) = (Vec::new(), n);
+    while let Some((_, c)) = to[at].filter(|_| at > 0) {
+        cuts.push(c.clone());
+        at -= c.layers.len();
+    }
+    cuts.reverse();
+    (total, cuts)
 }

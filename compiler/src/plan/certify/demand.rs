@@ -1,0 +1,138 @@
+//! What a kernel reads, and whether its parameters agree with its shapes.
+
+use super::super::{Kernel, Place, Residual, Step, WeightId};
+use crate::ir::Shape;
+use mnc_runtime::params;
+
+/// What a step asks of the world.
+#[derive(Default)]
+pub(super) struct Demand {
+    /// What is read, with the shape that must stand there.
+    pub(super) reads: Vec<(Place, Shape)>,
+    /// Constants and their lengths; `None` for one that no memory could hold.
+    pub(super) weights: Vec<(WeightId, Option<usize>)>,
+    /// The kernel may write over what it reads at `output`.
+    pub(super) in_place: bool,
+    /// Parameters that contradict the step's shapes.
+    pub(super) odd: Option<&'static str>,
+}
+
+impl Demand {
+    fn weight(&mut self, id: WeightId, len: Option<usize>) {
+        self.weights.push((id, len));
+    }
+
+    /// `rows` rows of `n` elements, each in whole groups of `group`.
+    fn packed(&mut self, id: WeightId, rows: Option<usize>, n: usize, group: usize) {
+        let whole = n.div_ceil(group).checked_mul(group);
+        self.weight(id, rows.and_then(|r| r.checked_mul(whole?)));
+    }
+
+    /// A second operand; a kernel that works in place must find it elsewhere.
+    fn operand(&mut self, place: Place, shape: Shape, output: Place) {
+        if place == output {
+            self.odd = Some("its second operand is what it overwrites");
+        }
+        self.reads.push((place, shape));
+    }
+
+    fn residual(&mut self, residual: Residual, step: &Step) {
+        match residual {
+            Residual::None => {}
+            Residual::InPlace => {
+                self.in_place = true;
+                if step.input == step.output {
+                    self.odd = Some("it accumulates on its own input");
+                }
+                self.reads.push((step.output, step.output_shape));
+            }
+            Residual::From(place) => self.operand(place, step.output_shape, step.output),
+        }
+    }
+
+    fn expect(&mut self, holds: bool, otherwise: &'static str) {
+        if !holds {
+            self.odd = Some(otherwise);
+        }
+    }
+}
+
+/// What `step` asks of the world.
+pub(super) fn demand(step: &Step) -> Demand {
+    let (x, y) = (step.input_shape, step.output_shape);
+    let mut d = Demand::default();
+    if !matches!(step.kernel, Kernel::Constant { .. }) {
+        d.reads.push((step.input, x));
+    }
+    const SHAPES: &str = "its parameters are not those of its shapes";
+    match &step.kernel {
+        Kernel::Conv { params: p, weight, bias, pad_value, residual } => {
+            let taps = p.kernel_h.checked_mul(p.kernel_w).and_then(|t| t.checked_mul(p.in_c));
+            d.packed(*weight, taps, p.out_c, 16);
+            d.packed(*bias, Some(1), p.out_c, 16);
+            pad_value.iter().for_each(|&v| d.weight(v, Some(p.in_c)));
+            d.residual(*residual, step);
+            d.expect((p.in_h, p.in_w, p.in_c) == hwc(x) && (p.out_h, p.out_w, p.out_c) == hwc(y), SHAPES);
+            d.expect(![p.kernel_h, p.kernel_w, p.stride_h, p.stride_w].contains(&0), SHAPES);
+        }
+        Kernel::Depthwise { params: p, weight, bias, pad_value } => {
+            let out_c = p.in_c * p.multiplier;
+            d.packed(*weight, p.kernel_h.checked_mul(p.kernel_w), out_c, 8);
+            d.packed(*bias, Some(1), out_c, 8);
+            pad_value.iter().for_each(|&v| d.weight(v, Some(p.in_c)));
+            d.expect((p.in_h, p.in_w, p.in_c) == hwc(x) && (p.out_h, p.out_w, out_c) == hwc(y), SHAPES);
+            d.expect(![p.kernel_h, p.kernel_w, p.stride_h, p.stride_w].contains(&0), SHAPES);
+        }
+        Kernel::Pointwise { params: p, weight, bias, scale, residual } => {
+            d.packed(*weight, Some(p.in_c), p.out_c, 16);
+            d.packed(*bias, Some(1), p.out_c, 16);
+            scale.iter().for_each(|&s| d.operand(s, Shape::hwc(1, 1, p.in_c), step.output));
+            d.residual(*residual, step);
+            d.expect(!(p.pool && *residual != Residual::None), "it adds a residual to a pooled output");
+            let out = if p.pool { (1, 1, p.out_c) } else { (p.h, p.w, p.out_c) };
+            d.expect((p.h, p.w, p.in_c) == hwc(x) && out == hwc(y), SHAPES);
+        }
+        Kernel::Pool(params::Pool { kind: _, in_h, in_w, c, out_h, out_w, kernel_h, kernel_w, .. }) => {
+            d.expect((*in_h, *in_w, *c) == hwc(x) && (*out_h, *out_w, *c) == hwc(y), SHAPES);
+            d.expect(*kernel_h > 0 && *kernel_w > 0, SHAPES);
+        }
+        Kernel::GlobalPool { pixels, c } => d.expect(*pixels == x.h * x.w && (1, 1, *c) == hwc(y) && x.c == *c, SHAPES),
+        Kernel::Add { other, len, act: _ } => {
+            d.in_place = true;
+            d.operand(*other, x, step.output);
+            d.expect(x == y && *len == x.elements(), SHAPES);
+        }
+        Kernel::Scale { scale, pixels, c, act: _ } => {
+            d.in_place = true;
+            d.operand(*scale, Shape::hwc(1, 1, *c), step.output);
+            d.expect(x == y && *pixels == x.h * x.w && *c == x.c, SHAPES);
+        }
+        Kernel::Act { len, act: _ } => {
+            d.in_place = true;
+            d.expect(x == y && *len == x.elements(), SHAPES);
+        }
+        Kernel::Softmax { c } => {
+            d.in_place = true;
+            d.expect(x == y && hwc(x) == (1, 1, *c), SHAPES);
+        }
+        Kernel::Normalize { pixels, order, scale, shift } => {
+            d.weight(*scale, Some(x.c));
+            d.weight(*shift, Some(x.c));
+            d.expect(x == y && *pixels == x.h * x.w && order.len() == x.c && order.iter().all(|&o| o < x.c), SHAPES);
+        }
+        Kernel::Pad { top, left, value } => {
+            value.iter().for_each(|&v| d.weight(v, Some(x.c)));
+            d.expect(top + x.h <= y.h && left + x.w <= y.w && x.c == y.c, SHAPES);
+        }
+        Kernel::Copy { len } => d.expect(x == y && *len == x.elements(), SHAPES),
+        Kernel::Constant { value, len } => {
+            d.weight(*value, Some(*len));
+            d.expect(*len == y.elements(), SHAPES);
+        }
+    }
+    d
+}
+
+fn hwc(s: Shape) -> (usize, usize, usize) {
+    (s.h, s.w, s.c)
+}

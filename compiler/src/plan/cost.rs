@@ -1,0 +1,272 @@
+//! What stages are thought to cost, and how threads share them: a model of one machine, so that choices can be made and explained.
+//!
+//! A kernel's cycles are those of its multiply-adds, in tiles that have to be filled and emptied, plus the part of its memory traffic that
+//! the arithmetic does not hide: 15 % of it under sums of products, what exceeds half of the arithmetic under windows. Traffic
+//! runs at the rate of the level of cache that the tensor fits into, taken by the share of one thread. A layer of its own reads
+//! and writes whole tensors; streamed, it reads and writes rings, which stay in the second level, but reads its weights again
+//! for every strip, and with several threads the rows at the borders of bands are computed twice.
+//!
+//! The numbers are of a Zen 3 core. They need only be right enough to tell a gain from a loss: on other machines with a second level
+//! of this order the same choices are good ones.
+
+use super::rows::{self, Rows};
+use super::select::{Class, Layer};
+use super::{Estimate, Split};
+use mnc_runtime::pack::{LANES, PANEL};
+
+/// What the model knows of a core.
+struct Machine {
+    /// Twice the multiply-adds.
+    flops_per_cycle: f64,
+    /// Bytes of the first and the second level of cache.
+    l1: usize,
+    l2: usize,
+    /// Bytes a cycle from each level, and from the one behind.
+    l1_rate: f64,
+    l2_rate: f64,
+    l3_rate: f64,
+    /// Cycles to call a kernel.
+    call: f64,
+    /// Cycles to fill and empty one tile.
+    tile: f64,
+}
+
+const ZEN3: Machine = Machine {
+    flops_per_cycle: 32.0,
+    l1: 32 << 10,
+    l2: 512 << 10,
+    l1_rate: 64.0,
+    l2_rate: 24.0,
+    l3_rate: 10.0,
+    call: 150.0,
+    tile: 12.0,
+};
+
+/// Part of the traffic that multiply-adds cannot hide.
+const EXPOSED: f64 = 0.15;
+/// Cycles below which threads would wait for one another longer than they work.
+const TINY: f64 = 2_000.0;
+/// Pixels from which a row is long enough to be a band's.
+const BAND_WIDTH: usize = 14;
+/// Rows of at most so many pixels are not streamed for speed: measured, weights read again cost more than is saved.
+const SHORT_ROW: usize = 16;
+/// Pixels of a strip from which products fill their tiles.
+const LONG_STRIP: usize = 56;
+
+impl Machine {
+    /// Bytes a cycle of a working set.
+    fn rate(&self, bytes: f64) -> f64 {
+        if bytes <= self.l1 as f64 / 2.0 {
+            self.l1_rate
+        } else if bytes <= self.l2 as f64 / 2.0 {
+            self.l2_rate
+        } else {
+            self.l3_rate
+        }
+    }
+
+    /// Cycles of the arithmetic of `layer` for `rows` output rows, computed by one call.
+    fn arithmetic(&self, layer: &Layer, rows: usize) -> f64 {
+        let (width, channels) = (layer.shape.w, layer.shape.c);
+        let (pixels, panels) = (rows * width, channels.div_ceil(PANEL));
+        let work = match layer.class {
+            Class::Product { taps, pooled } => {
+                let pixels = if pooled { layer.input.h * layer.input.w } else { pixels };
+                let tiles = pixels.div_ceil(6);
+                // Fewer than four pixels do not fill the pipes.
+                let filled = pixels.max(4 * tiles) as f64;
+                2.0 * filled * (taps * panels * PANEL) as f64 / self.flops_per_cycle + self.tile * (tiles * panels) as f64
+            }
+            Class::Window { taps, aligned: _ } => {
+                // Tiles of two rows, four columns and a vector of channels; a row alone takes half a tile.
+                let tile = 2.0 * (taps * 8 * LANES) as f64 / self.flops_per_cycle;
+                let line = (width.div_ceil(4) * channels.div_ceil(LANES)) as f64;
+                line * ((rows / 2) as f64 * (tile + self.tile) + (rows % 2) as f64 * (tile / 2.0 + self.tile))
+            }
+            Class::Elementwise { .. } => (pixels * channels) as f64 / 4.0,
+            Class::Mean => (layer.input.h * layer.input.w * channels) as f64 / 8.0,
+            Class::Whole => (pixels * channels) as f64,
+        };
+        work + self.call
+    }
+
+    /// Cycles of `traffic` that `arithmetic` does not hide.
+    fn exposed(class: Class, arithmetic: f64, traffic: f64) -> f64 {
+        match class {
+            Class::Product { .. } => (EXPOSED * traffic).max(traffic - arithmetic),
+            Class::Window { .. } | Class::Elementwise { .. } | Class::Mean | Class::Whole => {
+                (traffic - arithmetic / 2.0).max(0.0)
+            }
+        }
+    }
+}
+
+/// Bytes of the weights of `layer`.
+fn weights(layer: &Layer) -> f64 {
+    match layer.class {
+        Class::Product { taps, pooled: _ } => 4.0 * (taps * layer.shape.c) as f64,
+        Class::Window { taps, aligned: _ } => 4.0 * (taps * layer.shape.c) as f64,
+        Class::Elementwise { .. } | Class::Mean | Class::Whole => 0.0,
+    }
+}
+
+/// Bytes of the tensors that `layer` reads and writes, as (first operand, other operands of the output's shape, result).
+fn tensors(layer: &Layer) -> (f64, f64, f64) {
+    let bytes = |elements: usize| 4.0 * elements as f64;
+    let (x, y) = (bytes(layer.input.elements()), bytes(layer.shape.elements()));
+    let others = match layer.class {
+        Class::Elementwise { tensors } => (tensors - 1) as f64 * y,
+        // A residual.
+        Class::Product { .. } => layer.overwritable.len() as f64 * y,
+        Class::Window { .. } | Class::Mean | Class::Whole => 0.0,
+    };
+    (x, others, y)
+}
+
+/// How threads share a layer that is a stage of its own.
+pub(super) fn split(layer: &Layer, threads: usize) -> Split {
+    if threads == 1 || ZEN3.arithmetic(layer, layer.shape.h) < TINY {
+        return Split::Alone;
+    }
+    let by_channels = match layer.class {
+        Class::Product { .. } | Class::Elementwise { .. } | Class::Mean => true,
+        Class::Window { taps: _, aligned } => aligned,
+        Class::Whole => false,
+    };
+    let channels = if by_channels && layer.shape.c.div_ceil(PANEL) >= 2 * threads { Split::Channels } else { Split::Alone };
+    match (bands(layer, threads), channels) {
+        (true, _) if layer.shape.w >= BAND_WIDTH => Split::Rows,
+        (_, Split::Channels) => Split::Channels,
+        (true, Split::Alone | Split::Rows) => Split::Rows,
+        (false, Split::Alone | Split::Rows) => Split::Alone,
+    }
+}
+
+/// Whether there are rows enough for every thread.
+fn bands(layer: &Layer, threads: usize) -> bool {
+    layer.rows.is_some() && layer.shape.h >= 2 * threads
+}
+
+/// How threads share a stage of several layers that ends in `last`.
+pub(super) fn split_streamed(last: &Layer, threads: usize) -> Split {
+    if threads > 1 && bands(last, threads) { Split::Rows } else { Split::Alone }
+}
+
+/// The part of a layer that the slowest thread computes.
+fn share(layer: &Layer, split: Split, threads: usize) -> f64 {
+    let part = |units: usize| units.div_ceil(threads) as f64 / units.max(1) as f64;
+    match split {
+        Split::Alone => 1.0,
+        Split::Rows => part(layer.shape.h),
+        Split::Channels => part(layer.shape.c.div_ceil(PANEL)),
+    }
+}
+
+/// Cycles of a layer that is a stage of its own.
+pub(super) fn layered(layer: &Layer, split: Split, threads: usize) -> f64 {
+    let share = share(layer, split, threads);
+    let (x, others, y) = tensors(layer);
+    // With bands of channels every thread of a sum of products reads the whole input.
+    let x_share = match (split, layer.class) {
+        (Split::Channels, Class::Product { .. }) => 1.0,
+        (Split::Alone | Split::Rows | Split::Channels, _) => share,
+    };
+    let flow = |bytes: f64| bytes / ZEN3.rate(bytes);
+    let arithmetic = share * ZEN3.arithmetic(layer, layer.shape.h);
+    let weights = weights(layer) * if split == Split::Channels { share } else { 1.0 };
+    let traffic = flow(x_share * x) + flow(share * others) + flow(share * y) + weights / ZEN3.l3_rate;
+    arithmetic + Machine::exposed(layer.class, arithmetic, traffic)
+}
+
+/// A stage of several layers as it is weighed.
+pub(super) struct Streamed<'a> {
+    /// In order.
+    pub(super) layers: &'a [&'a Layer],
+    /// Their rows.
+    pub(super) rows: &'a [Rows],
+    /// Bytes of the rings of one thread.
+    pub(super) rings: usize,
+    /// Output rows of the last one at a time.
+    pub(super) strip: usize,
+    /// How threads share it.
+    pub(super) split: Split,
+    /// How many there are.
+    pub(super) threads: usize,
+}
+
+impl Streamed<'_> {
+    /// Rows of the last layer that the slowest thread computes, and the strips they are cut into.
+    fn band(&self) -> (usize, usize) {
+        let height = self.rows.last().map_or(0, |r| r.output);
+        let band = match self.split {
+            Split::Rows => height.div_ceil(self.threads),
+            Split::Alone | Split::Channels => height,
+        };
+        (band, band.div_ceil(self.strip))
+    }
+
+    /// Bytes that a thread keeps using: its rings and a panel of weights.
+    fn working_set(&self) -> usize {
+        let panel = |l: &&Layer| match l.class {
+            Class::Product { taps, pooled: _ } => 4 * taps * PANEL,
+            Class::Window { .. } | Class::Elementwise { .. } | Class::Mean | Class::Whole => 0,
+        };
+        self.rings + self.layers.iter().map(panel).max().unwrap_or(0)
+    }
+
+    /// Cycles of the slowest thread.
+    pub(super) fn cycles(&self) -> f64 {
+        let (band, strips) = self.band();
+        let height = self.rows.last().map_or(0, |r| r.output);
+        // The second band, where there is one: it has rows to compute again.
+        let from = if band < height { (height - band).min(band) } else { 0 };
+        let (begin, end) = (rows::begin(self.rows, from), rows::needed(self.rows, from + band));
+        let ring_rate = ZEN3.rate(self.working_set() as f64);
+        let all_weights: f64 = self.layers.iter().map(|l| weights(l)).sum();
+        let again = if all_weights + self.working_set() as f64 <= ZEN3.l2 as f64 { ZEN3.l2_rate } else { ZEN3.l3_rate };
+        let mut cycles = 0.0;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let made = end[i].saturating_sub(begin[i]);
+            let a_strip = made.div_ceil(strips).max(1);
+            let arithmetic = ZEN3.arithmetic(layer, a_strip) * made as f64 / a_strip as f64;
+            let part = made as f64 / layer.shape.h as f64;
+            let (x, others, y) = tensors(layer);
+            let flow = |bytes: f64| part * bytes / ZEN3.rate(part * bytes);
+            let inside = |bytes: f64| part * bytes / ring_rate;
+            let read = if i == 0 { flow(x) } else { inside(x) };
+            let write = if i + 1 == self.layers.len() { flow(y) } else { inside(y) };
+            let w = weights(layer);
+            let traffic = read + flow(others) + write + w / ZEN3.l3_rate + (strips - 1) as f64 * w / again;
+            cycles += arithmetic + Machine::exposed(layer.class, arithmetic, traffic);
+        }
+        cycles
+    }
+
+    /// Whether it is worth weighing for speed: a tensor between its steps would leave half of the second level, its own working
+    /// set does not, and its rows and strips are long enough for the kernels.
+    pub(super) fn suits_speed(&self) -> bool {
+        let (band, strips) = self.band();
+        let height = self.rows.last().map_or(1, |r| r.output).max(1);
+        let half = ZEN3.l2 / 2;
+        let (between, last) = match self.layers.split_last() {
+            Some((last, between)) => (between, last),
+            None => return false,
+        };
+        let leaves = between.iter().any(|l| l.bytes / height * band > half);
+        let long = last.shape.w > SHORT_ROW
+            && self.layers.iter().all(|l| {
+                let a_strip = (l.shape.h * self.strip / height).max(1);
+                match (l.class, l.rows) {
+                    (Class::Product { .. }, _) => a_strip * l.shape.w >= LONG_STRIP,
+                    (Class::Window { .. }, Some(rows)) => a_strip >= 2 || rows.stride > 1,
+                    (Class::Window { .. } | Class::Elementwise { .. } | Class::Mean | Class::Whole, _) => true,
+                }
+            });
+        strips > 1 && leaves && long && self.working_set() <= half
+    }
+}
+
+/// Both numbers as the plan shows them.
+pub(super) fn estimate(cycles: f64, layered: f64) -> Estimate {
+    Estimate { cycles: cycles.round() as u64, layered: layered.round() as u64 }
+}
