@@ -50,6 +50,8 @@ const TINY: f64 = 2_000.0;
 const BAND_WIDTH: usize = 14;
 /// Rows of at most so many pixels are not streamed for speed: measured, weights read again cost more than is saved.
 const SHORT_ROW: usize = 16;
+/// What a stage must take at most of its layers' cycles to be worth it.
+const GAIN: f64 = 0.99;
 /// Pixels of a strip from which products fill their tiles.
 const LONG_STRIP: usize = 56;
 
@@ -63,6 +65,12 @@ impl Machine {
         } else {
             self.l3_rate
         }
+    }
+
+    /// Bytes a cycle of rings: the more of the second level they take, the more of them is driven out by what flows through.
+    fn ring_rate(&self, working_set: f64) -> f64 {
+        let missed = (2.0 * working_set / self.l2 as f64 - 0.5).clamp(0.0, 1.0);
+        1.0 / ((1.0 - missed) / self.l2_rate + missed / self.l3_rate)
     }
 
     /// Cycles of the arithmetic of `layer` for `rows` output rows, computed by one call.
@@ -221,7 +229,7 @@ impl Streamed<'_> {
         // The second band, where there is one: it has rows to compute again.
         let from = if band < height { (height - band).min(band) } else { 0 };
         let (begin, end) = (rows::begin(self.rows, from), rows::needed(self.rows, from + band));
-        let ring_rate = ZEN3.rate(self.working_set() as f64);
+        let ring_rate = ZEN3.ring_rate(self.working_set() as f64);
         let all_weights: f64 = self.layers.iter().map(|l| weights(l)).sum();
         let again = if all_weights + self.working_set() as f64 <= ZEN3.l2 as f64 { ZEN3.l2_rate } else { ZEN3.l3_rate };
         let mut cycles = 0.0;
@@ -242,9 +250,10 @@ impl Streamed<'_> {
         cycles
     }
 
-    /// Whether it is worth weighing for speed: a tensor between its steps would leave half of the second level, its own working
-    /// set does not, and its rows and strips are long enough for the kernels.
-    pub(super) fn suits_speed(&self) -> bool {
+    /// Whether it is worth weighing for speed at `cycles` against those of its layers alone: a tensor between its steps would leave
+    /// half of the second level, its own working set does not, its rows and strips are long enough for the kernels, and the
+    /// gain is larger than the model's mistakes.
+    pub(super) fn suits_speed(&self, cycles: f64, layered: f64) -> bool {
         let (band, strips) = self.band();
         let height = self.rows.last().map_or(1, |r| r.output).max(1);
         let half = ZEN3.l2 / 2;
@@ -262,7 +271,7 @@ impl Streamed<'_> {
                     (Class::Window { .. } | Class::Elementwise { .. } | Class::Mean | Class::Whole, _) => true,
                 }
             });
-        strips > 1 && leaves && long && self.working_set() <= half
+        cycles <= GAIN * layered && strips > 1 && leaves && long && self.working_set() <= half
     }
 }
 

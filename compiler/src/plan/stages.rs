@@ -13,7 +13,7 @@
 //!   then, within both, the fewest cycles. Alive beside a stage is what the graph's own order leaves alive.
 //! * **always**: as few stages as there can be.
 //!
-//! Candidates for the strip are the first even numbers and what divides the height.
+//! Candidates for the strip are 1, 2, 4 and what divides the height.
 //!
 //! No stage can wait for itself: nothing but the last result of a stage is read outside it, and what its layers read beside
 //! the one before them is finished first.
@@ -25,7 +25,7 @@ use super::{ALIGN, Estimate, Options, Prefer, Split, Stream};
 
 /// Most layers of a stage: beyond this the bands of threads would compute too many rows twice.
 const LONGEST: usize = 12;
-/// Most rows of a strip that is not all rows.
+/// A strip has fewer rows.
 const TALLEST: usize = 32;
 
 /// A stage to be.
@@ -189,13 +189,14 @@ impl<'l> Net<'l> {
         let threads = self.threads;
         let mine = rings.iter().map(|r| r.apart).sum();
         let weighed = Streamed { layers: &layers, rows: &rows, rings: mine, strip, split, threads };
+        let cycles = weighed.cycles();
         let layered = layers.iter().map(|l| cost::layered(l, cost::split(l, threads), threads)).sum();
         Some(self.with_peaks(Candidate {
             layers: part.iter().map(|p| p.0).collect(),
             streamed: part.iter().map(|p| p.1).collect(),
-            cycles: weighed.cycles(),
+            cycles,
             layered,
-            suits_speed: weighed.suits_speed(),
+            suits_speed: weighed.suits_speed(cycles, layered),
             rings,
             strip,
             split,
@@ -256,10 +257,10 @@ impl<'l> Net<'l> {
         heads.map(|head| std::iter::successors(Some((head, 0)), |&(l, _)| self.next[l]).collect()).collect()
     }
 
-    /// Numbers of rows to try for a strip of a layer of `height` rows.
+    /// Numbers of rows to try for a strip of a layer of `height` rows: fewer than all of them.
     fn strips(height: usize) -> impl Iterator<Item = usize> {
-        let tried = move |&s: &usize| s == 1 || s.is_multiple_of(2) && s <= 16 || height.is_multiple_of(s);
-        (1..=height.min(TALLEST)).filter(tried)
+        let tried = move |&s: &usize| s <= 2 || s == 4 || height.is_multiple_of(s);
+        (1..height.clamp(2, TALLEST)).filter(tried)
     }
 
     fn candidates(&self, run: &[(usize, usize)]) -> Candidates {
