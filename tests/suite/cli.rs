@@ -270,7 +270,9 @@ fn json_keys_are_the_contract() {
     let spec = path(&dir, "tiny.toml");
     let (stdout, _) = expect(&mnc(&["show", &spec, "--json"]), 0);
     let show = &objects(&stdout)[0];
-    has_keys(show, &["net", "params", "macs", "layers", "arena_bytes", "arena_lower_bound_bytes", "remarks"]);
+    let memory = ["arena_bytes", "arena_lower_bound_bytes", "layerwise_bound_bytes", "peak_with_input_bytes"];
+    has_keys(show, &[&["net", "params", "macs", "layers", "threads", "stages", "remarks"][..], &memory].concat());
+    has_keys(&show["stages"][0], &["steps", "strip_rows", "split", "ring_rows", "cycles", "cycles_by_layers"]);
     let sum = |key: &str| show["layers"].as_array().expect("a list").iter().filter_map(|l| l[key].as_u64()).sum::<u64>();
     assert_eq!([sum("params"), sum("macs")].map(Value::from), [show["params"].clone(), show["macs"].clone()]);
     has_keys(&show["layers"][0], &["op", "name", "shape", "params", "macs"]);

@@ -17,6 +17,7 @@ mod plan;
 mod real;
 mod separate;
 mod spec;
+mod stream;
 mod tidy;
 mod tolerance;
 mod weights;

@@ -26,14 +26,14 @@ pub fn meta(name: &str) -> Meta {
 }
 
 /// Fused layers by hand.
-struct Net {
+pub struct Net {
     graph: Graph,
     x: NodeId,
     count: usize,
 }
 
 impl Net {
-    fn new(h: usize, w: usize, c: usize) -> Self {
+    pub fn new(h: usize, w: usize, c: usize) -> Self {
         let mut graph = Graph::default();
         let x = graph.add_input("input", Shape::hwc(h, w, c));
         Self { graph, x, count: 0 }
@@ -45,7 +45,7 @@ impl Net {
         self.x
     }
 
-    fn conv(&mut self, k: usize, stride: usize, out_c: usize, residual: Option<NodeId>) -> NodeId {
+    pub fn conv(&mut self, k: usize, stride: usize, out_c: usize, residual: Option<NodeId>) -> NodeId {
         let in_c = self.graph.shape(self.x).c;
         let weight = self.graph.consts.add(vec![0.0; k * k * in_c * out_c]);
         let conv = Conv {
@@ -90,7 +90,7 @@ impl Net {
     }
 
     /// Expand, depthwise, squeeze-and-excite, project, residual.
-    fn inverted(&mut self, k: usize, wide: usize, out: usize, excite: bool, stride: usize) {
+    pub fn inverted(&mut self, k: usize, wide: usize, out: usize, excite: bool, stride: usize) {
         let start = self.x;
         if wide != self.graph.shape(start).c {
             self.conv(1, 1, wide, None);
@@ -111,7 +111,7 @@ impl Net {
         self.graph
     }
 
-    fn classifier(mut self, hidden: Option<usize>) -> Graph {
+    pub fn classifier(mut self, hidden: Option<usize>) -> Graph {
         self.add("mean", Op::GlobalPool, &[self.x]);
         hidden.map(|h| self.dense(h));
         self.dense(1000);
@@ -125,7 +125,7 @@ fn build(graph: &Graph) -> Plan {
 }
 
 /// Every kind of buffer: a stem, blocks with and without squeeze-and-excite and residual, a classifier.
-fn small() -> Graph {
+pub fn small() -> Graph {
     let mut net = Net::new(32, 32, 3);
     net.conv(3, 2, 8, None);
     net.inverted(3, 24, 12, false, 2);
@@ -136,7 +136,7 @@ fn small() -> Graph {
 }
 
 /// The net of a shipped spec as it is compiled.
-fn shipped(name: &str, alpha: &str, side: usize) -> Graph {
+pub fn shipped(name: &str, alpha: &str, side: usize) -> Graph {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nets").join(format!("{name}.toml"));
     let side = side.to_string();
     let sets = [("alpha", alpha), ("input.height", &side), ("input.width", &side)].map(|(k, v)| (k.to_string(), v.to_string()));
@@ -147,7 +147,7 @@ fn shipped(name: &str, alpha: &str, side: usize) -> Graph {
 }
 
 /// The peaks of the intermediate tensors, computed from the papers' tables independently of this code, in MiB.
-const PEAKS: [(&str, &str, usize, &str); 18] = [
+pub const PEAKS: [(&str, &str, usize, &str); 18] = [
     ("mobilenet_v1", "1.0", 224, "4.594"),
     ("mobilenet_v1", "0.75", 224, "3.445"),
     ("mobilenet_v1", "0.5", 224, "2.297"),
@@ -341,7 +341,7 @@ fn a_wild_graph_is_planned_in_time() {
 
 /// What `change` breaks must be noticed, and the message names it.
 #[track_caller]
-fn breaks(plan: &Plan, what: &str, message: &str, change: impl FnOnce(&mut Plan)) {
+pub fn breaks(plan: &Plan, what: &str, message: &str, change: impl FnOnce(&mut Plan)) {
     let mut broken = plan.clone();
     change(&mut broken);
     let found = certify(&broken).expect_err(what);

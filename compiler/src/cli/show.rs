@@ -14,6 +14,7 @@ use crate::front::PassOptions;
 use crate::ir::op::Activation;
 use crate::ir::{Graph, NodeId, Op};
 use crate::pass::{self, PassError, Remark, Remarks};
+use crate::plan::{Split, Stage, Step};
 
 pub(super) fn run(args: &Show, console: &mut Console) -> Result<(), Failure> {
     let net = console.load(&args.spec)?;
@@ -31,7 +32,9 @@ pub(super) fn run(args: &Show, console: &mut Console) -> Result<(), Failure> {
             remarks.all.iter().map(|r| json!({ "pass": r.pass, "node": r.node, "done": r.done, "message": r.message })).collect();
         return console.json(&json!({
             "net": net.plan.name, "params": graph.params(), "macs": graph.macs(), "layers": layers,
-            "arena_bytes": memory.arena_bytes, "arena_lower_bound_bytes": memory.lower_bound_bytes, "remarks": remarks,
+            "arena_bytes": memory.arena_bytes, "arena_lower_bound_bytes": memory.lower_bound_bytes,
+            "layerwise_bound_bytes": memory.layerwise_bound_bytes, "peak_with_input_bytes": memory.peak_with_input_bytes,
+            "threads": net.plan.threads, "stages": net.plan.stages.iter().map(stage_json).collect::<Vec<_>>(), "remarks": remarks,
         }));
     }
     console.line(layers(graph))?;
@@ -39,9 +42,11 @@ pub(super) fn run(args: &Show, console: &mut Console) -> Result<(), Failure> {
     console.line(format_args!("{}: {params} parameters, {macs} multiply-adds", net.plan.name))?;
     let weights = size(net.plan.weights.bytes());
     console.line(format_args!(
-        "arena {} bytes (lower bound {}), weights {weights}: {}",
+        "arena {} bytes (lower bound {}; layer by layer {}) in {} stages, weights {weights}: {}",
         thousands(memory.arena_bytes as u64),
         thousands(memory.lower_bound_bytes as u64),
+        thousands(memory.layerwise_bound_bytes as u64),
+        net.plan.stages.len(),
         net.weights_from
     ))?;
     grouped(&remarks.all).iter().try_for_each(|line| console.line(line))
@@ -70,6 +75,19 @@ fn layer_json(graph: &Graph, id: NodeId) -> serde_json::Value {
     json!({
         "op": node.op.name(), "name": node.name, "shape": node.shape.dims(),
         "params": node.op.params(&graph.consts), "macs": macs(graph, id),
+    })
+}
+
+fn stage_json(stage: &Stage) -> serde_json::Value {
+    let split = match stage.split {
+        Split::Alone => "alone",
+        Split::Rows => "rows",
+        Split::Channels => "channels",
+    };
+    json!({
+        "steps": stage.steps.iter().map(|s| &s.name).collect::<Vec<_>>(), "strip_rows": stage.strip_rows, "split": split,
+        "ring_rows": stage.steps.iter().filter_map(Step::ring_rows).collect::<Vec<_>>(),
+        "cycles": stage.estimate.cycles, "cycles_by_layers": stage.estimate.layered,
     })
 }
 

@@ -131,6 +131,17 @@ pub struct Step {
     pub macs: u64,
 }
 
+impl Step {
+    /// Rows of the ring that it writes, if it writes one.
+    #[must_use]
+    pub fn ring_rows(&self) -> Option<usize> {
+        match self.output {
+            Place::Ring { rows, .. } => Some(rows),
+            Place::Input | Place::Output | Place::Arena(_) => None,
+        }
+    }
+}
+
 /// Where a tensor stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
@@ -438,9 +449,20 @@ pub fn build(graph: &Graph, meta: Meta, options: &Options) -> Result<Plan, PlanE
     if options.prefer == Prefer::Speed && options.stream != Stream::Never {
         pitch::apply(&mut layers);
     }
-    let units = stages::choose(&layers, input.bytes(), options);
-    let order = schedule::order(&units);
-    let memory = memory::assign(&layers, &units, &order, input.bytes(), layerwise);
+    let planned = |units: Vec<stages::Unit>| {
+        let order = schedule::order(&units);
+        let memory = memory::assign(&layers, &units, &order, input.bytes(), layerwise);
+        (units, order, memory)
+    };
+    let (mut units, mut order, mut memory) = planned(stages::choose(&layers, input.bytes(), options));
+    if options.prefer == Prefer::Memory && options.stream == Stream::Auto {
+        // Stages were chosen as if they ran in the graph's order. Where branches make the best one another, that can be a loss.
+        let layered = planned(stages::choose(&layers, input.bytes(), &Options { stream: Stream::Never, ..*options }));
+        let need = |m: &memory::Assignment| (m.memory.peak_with_input_bytes, m.memory.arena_bytes);
+        if need(&layered.2) < need(&memory) {
+            (units, order, memory) = layered;
+        }
+    }
     let mut packer = pack::Packer::new(&graph.consts);
     let mut stages = Vec::with_capacity(units.len());
     for &u in &order.units {

@@ -1,8 +1,9 @@
-//! The text form of a plan: steps with their kernels and places, buffers, a map of the arena, and what is proved of it.
+//! The text form of a plan: stages with their cost, steps with their kernels and places, buffers, a map of the arena, and what is
+//! proved of it.
 
 use std::fmt::Write;
 
-use super::{Kernel, Memory, Place, Plan, Proof, Residual, Step};
+use super::{Buffer, Kernel, Memory, Place, Plan, Prefer, Proof, Residual, Split, Stage, Step};
 use mnc_runtime::params::{Activation, PoolKind};
 
 /// Columns of the memory map at most, and its rows.
@@ -20,13 +21,37 @@ fn write_all(plan: &Plan, out: &mut String) -> std::fmt::Result {
     writeln!(out, "plan {}", plan.name)?;
     writeln!(out, "  input    {} {}", plan.input.shape, plan.input.dtype)?;
     writeln!(out, "  output   {} {}", plan.output.shape, plan.output.dtype)?;
-    writeln!(out, "  compute  {} steps, {:.1} M multiply-adds", plan.steps().count(), plan.macs as f64 / 1e6)?;
+    let (stages, steps) = (plan.stages.len(), plan.steps().count());
+    writeln!(out, "  compute  {steps} steps in {stages} stages, {:.1} M multiply-adds", plan.macs as f64 / 1e6)?;
+    let sum = |cycles: fn(&Stage) -> u64| plan.stages.iter().map(cycles).sum::<u64>() as f64 / 1e6;
+    let (cycles, layered) = (sum(|s| s.estimate.cycles), sum(|s| s.estimate.layered));
+    writeln!(out, "  cost     {cycles:.2} M cycles by the model, {layered:.2} M layer by layer; for {}", made_for(plan))?;
     writeln!(out, "  weights  {} in {} constants", size(plan.weights.bytes()), plan.weights.entries.len())?;
     writeln!(out, "  arena    {}, {}", size(plan.memory.arena_bytes), proof(&plan.memory))?;
+    let (with_input, layerwise) = (size(plan.memory.peak_with_input_bytes), size(plan.memory.layerwise_bound_bytes));
+    writeln!(out, "           {with_input} with the caller's input; layer by layer at best {layerwise}")?;
+
+    writeln!(out, "\nstages (thousands of cycles by the model)")?;
+    let columns = ["#", "stage", "steps", "strip", "split", "rings (rows x width x channels)", "cycles", "by layers"];
+    let mut rows = vec![columns.map(str::to_owned)];
+    for (t, stage) in plan.stages.iter().enumerate() {
+        let thousands = |cycles: u64| format!("{:.1}", cycles as f64 / 1e3);
+        rows.push([
+            t.to_string(),
+            stage.name.clone(),
+            stage.steps.len().to_string(),
+            stage.strip_rows.to_string(),
+            split(stage.split).to_owned(),
+            stage.steps.iter().filter_map(ring).collect::<Vec<_>>().join(", "),
+            thousands(stage.estimate.cycles),
+            thousands(stage.estimate.layered),
+        ]);
+    }
+    table(&rows, out)?;
 
     writeln!(out, "\nsteps")?;
-    let mut rows = vec![["#", "step", "kernel", "reads", "writes", "M mult-adds"].map(str::to_owned)];
-    for (t, step) in plan.steps().enumerate() {
+    let mut rows = vec![["stage", "step", "kernel", "reads", "writes", "M mult-adds"].map(str::to_owned)];
+    for (t, step) in plan.stages.iter().enumerate().flat_map(|(t, stage)| stage.steps.iter().map(move |step| (t, step))) {
         rows.push([
             t.to_string(),
             step.name.clone(),
@@ -39,14 +64,15 @@ fn write_all(plan: &Plan, out: &mut String) -> std::fmt::Result {
     table(&rows, out)?;
 
     writeln!(out, "\nbuffers")?;
-    let mut rows = vec![["", "offset", "bytes", "alive", "first holds"].map(str::to_owned)];
+    let mut rows = vec![["", "offset", "bytes", "alive", "pitch", "first holds"].map(str::to_owned)];
     for (i, b) in plan.memory.buffers.iter().enumerate() {
         rows.push([
             format!("b{i} {}", letter(i)),
             b.offset.to_string(),
             b.bytes.to_string(),
             format!("{}..={}", b.first, b.last),
-            b.name.clone(),
+            b.pitch.to_string(),
+            holds(b, plan.threads),
         ]);
     }
     table(&rows, out)?;
@@ -56,10 +82,45 @@ fn write_all(plan: &Plan, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
+/// `speed, 2 threads`
+fn made_for(plan: &Plan) -> String {
+    let prefer = match plan.prefer {
+        Prefer::Speed => "speed",
+        Prefer::Memory => "memory",
+    };
+    match plan.threads {
+        1 => format!("{prefer}, one thread"),
+        n => format!("{prefer}, {n} threads"),
+    }
+}
+
+/// How threads share a stage, in a word.
+pub(super) fn split(split: Split) -> &'static str {
+    match split {
+        Split::Alone => "alone",
+        Split::Rows => "rows",
+        Split::Channels => "channels",
+    }
+}
+
+/// `4 x 56 x 144`: the ring that a step writes, if it writes one.
+pub(super) fn ring(step: &Step) -> Option<String> {
+    step.ring_rows().map(|rows| format!("{rows} x {} x {}", step.output_shape.w, step.output_shape.c))
+}
+
+/// What a buffer first holds: `block1.expand`, `block1.expand, 4 rows for each of 2 threads`.
+fn holds(b: &Buffer, threads: usize) -> String {
+    match (b.ring_rows, threads) {
+        (None, _) => b.name.clone(),
+        (Some(rows), 1) => format!("{}, {rows} rows", b.name),
+        (Some(rows), n) => format!("{}, {rows} rows for each of {n} threads", b.name),
+    }
+}
+
 /// `optimal: equal to the lower bound` and so on, as one clause.
 pub(super) fn proof(memory: &Memory) -> String {
     let bound = size(memory.lower_bound_bytes);
-    let order = if memory.order_is_best { "no order of the steps has a lower one" } else { "of this order of the steps" };
+    let order = if memory.order_is_best { "no order of the stages has a lower one" } else { "of this order of the stages" };
     match memory.proof {
         Proof::MeetsBound => format!("optimal: equal to the lower bound ({order})"),
         Proof::Exhausted => format!("optimal by exhaustive search; the lower bound is {bound} ({order})"),
@@ -192,19 +253,19 @@ fn letter(buffer: usize) -> char {
     char::from(NAMES[buffer % NAMES.len()])
 }
 
-/// The arena as characters: a column one or more steps, a row a band of addresses, a letter a buffer that fills most of it.
+/// The arena as characters: a column one or more stages, a row a band of addresses, a letter a buffer that fills most of it.
 fn map(plan: &Plan) -> String {
-    let (steps, height) = (plan.steps().count(), plan.memory.arena_bytes);
+    let (stages, height) = (plan.stages.len(), plan.memory.arena_bytes);
     if height == 0 {
         return "  (nothing)\n".to_owned();
     }
-    let per_column = steps.div_ceil(MAP.0);
+    let per_column = stages.div_ceil(MAP.0);
     let band = height.div_ceil(MAP.1);
     let mut out = String::new();
     for row in (0..MAP.1).rev() {
         let middle = row * band + band / 2;
         let mut line = format!("  {:>10} |", size(row * band));
-        for column in 0..steps.div_ceil(per_column) {
+        for column in 0..stages.div_ceil(per_column) {
             let times = column * per_column..(column + 1) * per_column;
             let there =
                 plan.memory.buffers.iter().position(|b| {
@@ -215,8 +276,8 @@ fn map(plan: &Plan) -> String {
         out.push_str(line.trim_end());
         out.push('\n');
     }
-    out.push_str(&format!("  {:>10} +{}\n", "", "-".repeat(steps.div_ceil(per_column))));
-    out.push_str(&format!("  {:>10}  steps 0 to {}", "", steps.saturating_sub(1)));
+    out.push_str(&format!("  {:>10} +{}\n", "", "-".repeat(stages.div_ceil(per_column))));
+    out.push_str(&format!("  {:>10}  stages 0 to {}", "", stages.saturating_sub(1)));
     out.push_str(if per_column > 1 { ", several a column\n" } else { "\n" });
     out
 }

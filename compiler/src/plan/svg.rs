@@ -1,12 +1,12 @@
 //! The memory plan as a picture: time across, address up, one rectangle a buffer, the lower bound as a line.
 //!
 //! Plain SVG 1.1 with a style sheet, light and dark by the viewer's preference; everything that does not fit as text is a
-//! tooltip. A strip at the bottom shows the bytes alive at each step: where it touches the bound, the plan is full.
+//! tooltip. A strip at the bottom shows the bytes alive at each stage: where it touches the bound, the plan is full.
 
 use std::fmt::Write;
 
-use super::print::{kernel, proof, size};
-use super::{Buffer, Kernel, Place, Plan};
+use super::print::{kernel, proof, ring, size, split};
+use super::{Buffer, BufferId, Kernel, Place, Plan, Stage, Step};
 
 /// Plot area in pixels.
 const PLOT: (f64, f64) = (1120.0, 460.0);
@@ -17,7 +17,7 @@ const RIGHT: f64 = 28.0;
 /// Height of the strip of live bytes, and its distance from the plot.
 const STRIP: f64 = 56.0;
 const GAP: f64 = 14.0;
-/// Most characters of a step's name below the strip, and the size of their font.
+/// Most characters of a stage's name below the strip, and the size of their font.
 const STEP: (usize, f64) = (24, 10.0);
 /// Average width of a character, in font sizes; generous for a sans-serif font.
 const CHAR: f64 = 0.56;
@@ -45,17 +45,17 @@ pub fn svg(plan: &Plan) -> String {
     out
 }
 
-/// From steps and bytes to pixels.
+/// From stages and bytes to pixels.
 struct Scale {
-    steps: usize,
+    stages: usize,
     bytes: usize,
-    /// Height of the step names below the strip.
+    /// Height of the stage names below the strip.
     names: f64,
 }
 
 impl Scale {
-    fn x(&self, step: usize) -> f64 {
-        LEFT + PLOT.0 * step as f64 / self.steps.max(1) as f64
+    fn x(&self, stage: usize) -> f64 {
+        LEFT + PLOT.0 * stage as f64 / self.stages.max(1) as f64
     }
 
     fn y(&self, bytes: usize) -> f64 {
@@ -67,9 +67,9 @@ fn draw(plan: &Plan, out: &mut String) -> std::fmt::Result {
     let memory = &plan.memory;
     // A little air above, so that the bound's label has a place.
     let top = memory.arena_bytes.max(memory.lower_bound_bytes).max(1);
-    let longest = plan.steps().map(|s| s.name.chars().count()).max().unwrap_or(0).min(STEP.0);
+    let longest = plan.stages.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(STEP.0);
     let names = longest as f64 * STEP.1 * CHAR + 40.0;
-    let scale = Scale { steps: plan.steps().count(), bytes: top + top / 14, names };
+    let scale = Scale { stages: plan.stages.len(), bytes: top + top / 14, names };
     let (width, height) = (LEFT + PLOT.0 + RIGHT, TOP + PLOT.1 + GAP + STRIP + names);
     writeln!(
         out,
@@ -87,9 +87,10 @@ fn draw(plan: &Plan, out: &mut String) -> std::fmt::Result {
     )?;
     writeln!(
         out,
-        r#"<text class="sub" x="{LEFT}" y="75">{} buffers over {} steps; input {} and output {} are the caller's; weights {}</text>"#,
+        r#"<text class="sub" x="{LEFT}" y="75">{} buffers over {} stages; layer by layer at best {}; input {} and output {} are the caller's; weights {}</text>"#,
         memory.buffers.len(),
-        scale.steps,
+        scale.stages,
+        size(memory.layerwise_bound_bytes),
         plan.input.shape,
         plan.output.shape,
         size(plan.weights.bytes())
@@ -104,12 +105,12 @@ fn draw(plan: &Plan, out: &mut String) -> std::fmt::Result {
     writeln!(out, r#"<path class="bound" d="M{LEFT} {y:.1}H{:.1}"/>"#, LEFT + PLOT.0)?;
     writeln!(
         out,
-        r#"<text class="boundtext" x="{:.1}" y="{:.1}" text-anchor="end">lower bound {} (most bytes alive at one step)</text>"#,
+        r#"<text class="boundtext" x="{:.1}" y="{:.1}" text-anchor="end">lower bound {} (most bytes alive at one stage)</text>"#,
         LEFT + PLOT.0 - 6.0,
         y - 7.0,
         size(memory.lower_bound_bytes)
     )?;
-    steps(plan, &scale, out)?;
+    stages(plan, &scale, out)?;
     writeln!(out, "</svg>")
 }
 
@@ -162,15 +163,15 @@ fn tick(most: f64) -> f64 {
 fn draw_buffer(plan: &Plan, scale: &Scale, id: usize, b: &Buffer, out: &mut String) -> std::fmt::Result {
     let (x, w) = (scale.x(b.first), scale.x(b.last + 1) - scale.x(b.first));
     let (y, h) = (scale.y(b.offset + b.bytes), scale.y(b.offset) - scale.y(b.offset + b.bytes));
-    let writer = plan.steps().nth(b.first).map(|s| &s.kernel);
-    let class = writer.map_or("other", class);
+    let writers: Vec<&Step> = plan.steps().filter(|s| stands_in(s.output, BufferId(id))).collect();
+    let class = writers.first().map_or("other", |s| class(&s.kernel));
     let inside = size(b.bytes);
     write!(out, r#"<g><rect class="b {class}" x="{x:.1}" y="{y:.1}" width="{w:.1}" height="{h:.1}" rx="2"/>"#)?;
-    let names: Vec<String> =
-        plan.steps().filter(|s| s.output == Place::Arena(super::BufferId(id))).map(|s| escape(&s.name)).collect();
+    let names: Vec<String> = writers.iter().map(|s| escape(&s.name)).collect();
+    let rows = writers.first().and_then(|s| ring(s)).map_or_else(String::new, |ring| format!(", a ring of {ring}"));
     write!(
         out,
-        "<title>b{id}: {}\n{} bytes ({inside}) at {}, alive in steps {} to {}</title>",
+        "<title>b{id}: {}{rows}\n{} bytes ({inside}) at {}, alive in stages {} to {}</title>",
         names.join(", then "),
         b.bytes,
         b.offset,
@@ -179,6 +180,14 @@ fn draw_buffer(plan: &Plan, scale: &Scale, id: usize, b: &Buffer, out: &mut Stri
     )?;
     label(&b.name, &inside, (x, y, w, h), out)?;
     writeln!(out, "</g>")
+}
+
+/// Whether `place` is in `buffer`.
+fn stands_in(place: Place, buffer: BufferId) -> bool {
+    match place {
+        Place::Arena(id) | Place::Ring { buffer: id, .. } => id == buffer,
+        Place::Input | Place::Output => false,
+    }
 }
 
 /// Name and size in a rectangle: along its longer side, the size below or beside the name or left out, in the largest font of
@@ -209,17 +218,17 @@ fn label(name: &str, size: &str, (x, y, w, h): (f64, f64, f64, f64), out: &mut S
     write!(out, "</g>")
 }
 
-/// Live bytes, names, and a tooltip for each step.
-fn steps(plan: &Plan, scale: &Scale, out: &mut String) -> std::fmt::Result {
+/// Live bytes, names, and a tooltip for each stage.
+fn stages(plan: &Plan, scale: &Scale, out: &mut String) -> std::fmt::Result {
     let memory = &plan.memory;
     let (floor, base) = (TOP + PLOT.1 + GAP + STRIP, TOP + PLOT.1 + GAP);
     let high = |live: usize| STRIP * live as f64 / memory.lower_bound_bytes.max(1) as f64;
-    let column = PLOT.0 / scale.steps.max(1) as f64;
+    let column = PLOT.0 / scale.stages.max(1) as f64;
     // One name in every so many columns, so that they do not run into one another.
     let every = (11.0 / column).ceil().max(1.0) as usize;
     writeln!(out, r#"<text class="axis" x="{:.1}" y="{:.1}" text-anchor="end">alive</text>"#, LEFT - 9.0, floor - 22.0)?;
     writeln!(out, r#"<path class="bound" d="M{LEFT} {base:.1}H{:.1}"/>"#, LEFT + PLOT.0)?;
-    for (t, step) in plan.steps().enumerate() {
+    for (t, stage) in plan.stages.iter().enumerate() {
         let live: usize = memory.buffers.iter().filter(|b| b.first <= t && t <= b.last).map(|b| b.bytes).sum();
         let (x, h) = (scale.x(t), high(live));
         writeln!(
@@ -234,28 +243,36 @@ fn steps(plan: &Plan, scale: &Scale, out: &mut String) -> std::fmt::Result {
             writeln!(
                 out,
                 r#"<text class="step" x="{tx:.1}" y="{ty:.1}" text-anchor="end" transform="rotate(-90 {tx:.1} {ty:.1})">{}</text>"#,
-                escape(&shorten(&step.name, STEP.0))
+                escape(&shorten(&stage.name, STEP.0))
             )?;
         }
         writeln!(
             out,
-            r#"<rect class="hover" x="{x:.1}" y="{base:.1}" width="{column:.1}" height="{:.1}"><title>step {t}: {}
-{} {} to {}
+            r#"<rect class="hover" x="{x:.1}" y="{base:.1}" width="{column:.1}" height="{:.1}"><title>stage {t}: {}
+{}
 {} alive</title></rect>"#,
             STRIP + scale.names - 24.0,
-            escape(&step.name),
-            kernel(&step.kernel),
-            step.input_shape,
-            step.output_shape,
+            escape(&stage.name),
+            describe(stage),
             size(live)
         )?;
     }
     writeln!(
         out,
-        r#"<text class="axis" x="{:.1}" y="{:.1}" text-anchor="middle">time (steps, in order of execution)</text>"#,
+        r#"<text class="axis" x="{:.1}" y="{:.1}" text-anchor="middle">time (stages, in order of execution)</text>"#,
         LEFT + PLOT.0 / 2.0,
         floor + scale.names - 10.0
     )
+}
+
+/// The steps of a stage, one a line, and how it is cut where it is.
+fn describe(stage: &Stage) -> String {
+    let step = |s: &Step| format!("{} {} to {}", kernel(&s.kernel), s.input_shape, s.output_shape);
+    let mut lines: Vec<String> = stage.steps.iter().map(step).collect();
+    if stage.steps.len() > 1 {
+        lines.push(format!("in strips of {} rows, split: {}", stage.strip_rows, split(stage.split)));
+    }
+    lines.join("\n")
 }
 
 fn class(kernel: &Kernel) -> &'static str {
