@@ -10,7 +10,7 @@ const SPECIFIED_AFTER: &str = "separate";
 
 /// Whether the back ends run stages of several steps, rings, pitches and threads. Until they do, plans are layer by layer
 /// whatever `[plan]` says.
-const STREAMING: bool = false;
+const STREAMING: bool = true;
 
 /// A net, ready for a back end, with what a report about it needs.
 #[derive(Debug, Clone)]

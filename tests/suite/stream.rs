@@ -185,7 +185,7 @@ fn random_nets_are_streamed() {
 /// A small net of all kinds of chains, with every possible ring in it.
 fn ringed(threads: usize) -> Plan {
     let mut net = crate::plan::Net::new(32, 32, 3);
-    net.conv(3, 2, 8, None, None);
+    net.conv(3, 2, 8, None);
     net.inverted(3, 24, 12, false, 2);
     net.inverted(3, 48, 12, false, 1);
     net.inverted(5, 48, 12, false, 1);

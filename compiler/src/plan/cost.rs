@@ -12,7 +12,7 @@
 use super::rows::{self, Rows};
 use super::select::{Class, Layer};
 use super::{Estimate, Split};
-use mnc_runtime::pack::{LANES, PANEL};
+use mnc_runtime::pack::PANEL;
 
 /// What the model knows of a core.
 struct Machine {
@@ -42,6 +42,8 @@ const ZEN3: Machine = Machine {
     tile: 12.0,
 };
 
+/// Lanes of the machine's vectors.
+const LANES: usize = 8;
 /// Part of the traffic that multiply-adds cannot hide.
 const EXPOSED: f64 = 0.15;
 /// Cycles below which threads would wait for one another longer than they work.

@@ -77,16 +77,15 @@ pub(super) fn demand(step: &Step) -> Demand {
         }
         Kernel::Depthwise { params: p, weight, bias, pad_value } => {
             let out_c = p.in_c * p.multiplier;
-            d.packed(*weight, p.kernel_h.checked_mul(p.kernel_w), out_c, 8);
-            d.packed(*bias, Some(1), out_c, 8);
+            d.packed(*weight, p.kernel_h.checked_mul(p.kernel_w), out_c, 16);
+            d.packed(*bias, Some(1), out_c, 16);
             pad_value.iter().for_each(|&v| d.weight(v, Some(p.in_c)));
             d.expect((p.in_h, p.in_w, p.in_c) == hwc(x) && (p.out_h, p.out_w, out_c) == hwc(y), SHAPES);
             d.expect(![p.kernel_h, p.kernel_w, p.stride_h, p.stride_w].contains(&0), SHAPES);
         }
-        Kernel::Pointwise { params: p, weight, bias, scale, residual } => {
+        Kernel::Pointwise { params: p, weight, bias, residual } => {
             d.packed(*weight, Some(p.in_c), p.out_c, 16);
             d.packed(*bias, Some(1), p.out_c, 16);
-            scale.iter().for_each(|&s| d.operand(s, Shape::hwc(1, 1, p.in_c), step.output));
             d.residual(*residual, step);
             d.expect(!(p.pool && *residual != Residual::None), "it adds a residual to a pooled output");
             let out = if p.pool { (1, 1, p.out_c) } else { (p.h, p.w, p.out_c) };
