@@ -1,7 +1,7 @@
 //! AVX-512: one 512-bit register a vector, thirty-two registers, masks for parts.
 
 use core::arch::x86_64::{
-    __m512, __mmask16, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512,
+    __m512, __mmask16, _CMP_UNORD_Q, _MM_HINT_T1, _mm_prefetch, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512,
     _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps,
     _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
     _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
@@ -121,6 +121,6 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, x: *const f32) {
         // SAFETY: SSE is part of x86-64, and a prefetch of any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
     }
 }

@@ -24,10 +24,10 @@ pub(crate) mod simd;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "aarch64")]
-mod neon;
 #[cfg(target_arch = "x86_64")]
 mod cpuid;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};

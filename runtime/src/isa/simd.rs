@@ -68,7 +68,7 @@ pub(crate) trait Simd: Copy {
     fn or_nan(self, a: Self::V, b: Self::V) -> Self::V;
     /// `2^n` for lanes that hold `n + 1.5 * 2^23` with an integer `n` of -126..=127 (the low bits of such a float are `n`).
     fn pow2(self, v: Self::V) -> Self::V;
-    /// Asks for the cache line at `x`, which need not be readable.
+    /// Asks for the cache line at `x`, which need not be readable, into the second level of cache.
     fn prefetch(self, x: *const f32);
 }
 

@@ -211,7 +211,8 @@ impl<const ROWS: usize, const VECTORS: usize, const STEP: usize> Tiles<'_, ROWS,
             } else if k * ROWS <= PATCH && b.x.pitch == p.in_c {
                 // Windows inside are read where they are, the others gathered.
                 let mut patch = [0.0; PATCH];
-                let whole: [bool; ROWS] = core::array::from_fn(|r| tall && covers(ox + r, p.stride_w, p.kernel_w, p.pad_left, p.in_w));
+                let whole: [bool; ROWS] =
+                    core::array::from_fn(|r| tall && covers(ox + r, p.stride_w, p.kernel_w, p.pad_left, p.in_w));
                 for (r, _) in whole.iter().enumerate().filter(|(_, whole)| !**whole) {
                     gather(b, oy, ox + r, &mut patch[r * k..][..k]);
                 }
@@ -240,7 +241,7 @@ impl<const ROWS: usize, const VECTORS: usize, const STEP: usize> Tiles<'_, ROWS,
                             }
                         });
                         let len = (p.in_c - first).min(ZEROS.len());
-                        tile::accumulate::<S, ROWS, VECTORS>(s, &mut acc, a, w, len);
+                        tile::accumulate::<S, ROWS, VECTORS, 0>(s, &mut acc, a, w, len, core::ptr::null());
                         w = w.map(|w| w.wrapping_add(len * PANEL));
                         first += len;
                     }

@@ -12,7 +12,14 @@ use crate::pack::PANEL;
 use crate::params::Activation;
 
 /// Steps of `k` that the inner loop takes at a time.
-const UNROLL: usize = 4;
+pub(super) const UNROLL: usize = 4;
+/// Floats of a cache line.
+const LINE: usize = 16;
+
+/// Cache lines that [`accumulate`] asks for in `k` steps.
+pub(super) const fn lines(k: usize, ahead: usize) -> usize {
+    k / UNROLL * ahead
+}
 
 /// The weights of `VECTORS` vectors of output channels from `column` on: where each starts, `PANEL` floats a step of `k`. A vector
 /// beyond the last panel repeats the first one: its sums are never stored.
@@ -20,7 +27,12 @@ const UNROLL: usize = 4;
 /// # Safety
 /// `w` holds the panels of a `[k][n]` matrix, `column` is a multiple of `S::LANES` below `n`.
 #[inline(always)]
-pub(super) unsafe fn panels<S: Simd, const VECTORS: usize>(w: *const f32, k: usize, n: usize, column: usize) -> [*const f32; VECTORS] {
+pub(super) unsafe fn panels<S: Simd, const VECTORS: usize>(
+    w: *const f32,
+    k: usize,
+    n: usize,
+    column: usize,
+) -> [*const f32; VECTORS] {
     core::array::from_fn(|v| {
         let c = column + v * S::LANES;
         let c = if c < n { c } else { column };
@@ -48,22 +60,24 @@ pub(super) unsafe fn start<S: Simd, const ROWS: usize, const VECTORS: usize>(
     [row; ROWS]
 }
 
-/// Adds the products of `k` elements of every row with `k` steps of the panels.
+/// Adds the products of `k` elements of every row with `k` steps of the panels. Meanwhile `AHEAD` cache lines in [`UNROLL`] steps
+/// are asked for from `ahead` on, which need not be readable: the weights that come next.
 ///
 /// # Safety
 /// `k` floats can be read at every row, `k` steps of panels at every `w`.
 #[inline(always)]
-pub(super) unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize>(
+pub(super) unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize, const AHEAD: usize>(
     s: S,
     acc: &mut [[S::V; VECTORS]; ROWS],
     a: [*const f32; ROWS],
     w: [*const f32; VECTORS],
     k: usize,
+    ahead: *const f32,
 ) {
     // Sums of its own: those of the caller may stay in memory, and these must not.
     let mut sums = *acc;
     // SAFETY: the caller's.
-    unsafe { run::<S, ROWS, VECTORS>(s, &mut sums, a, w, k) };
+    unsafe { run::<S, ROWS, VECTORS, AHEAD>(s, &mut sums, a, w, k, ahead) };
     *acc = sums;
 }
 
@@ -83,7 +97,7 @@ pub(super) unsafe fn accumulate_runs<S: Simd, const ROWS: usize, const VECTORS: 
     let mut sums = *acc;
     for i in 0..runs {
         // SAFETY: the caller's; behind the last run, nothing is read.
-        unsafe { run::<S, ROWS, VECTORS>(s, &mut sums, a(i), w, k) };
+        unsafe { run::<S, ROWS, VECTORS, 0>(s, &mut sums, a(i), w, k, core::ptr::null()) };
         w = w.map(|w| w.wrapping_add(k * PANEL));
     }
     *acc = sums;
@@ -94,16 +108,20 @@ pub(super) unsafe fn accumulate_runs<S: Simd, const ROWS: usize, const VECTORS: 
 /// # Safety
 /// As for [`accumulate`].
 #[inline(always)]
-unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize>(
+unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize, const AHEAD: usize>(
     s: S,
     sums: &mut [[S::V; VECTORS]; ROWS],
     a: [*const f32; ROWS],
     w: [*const f32; VECTORS],
     k: usize,
+    ahead: *const f32,
 ) {
     let whole = k - k % UNROLL;
     let mut i = 0;
     while i < whole {
+        for line in 0..AHEAD {
+            s.prefetch(ahead.wrapping_add((i / UNROLL * AHEAD + line) * LINE));
+        }
         for u in 0..UNROLL {
             // SAFETY: `i + u < k`.
             unsafe { step::<S, ROWS, VECTORS>(s, sums, a, w, i + u) };

@@ -321,13 +321,7 @@ const fn check_added(program: &Program<'_>, added: &Added, y: &View) -> Option<&
 }
 
 /// What is wrong with what `other` reads and writes where `step` writes; `distance` is how much later in the stage it comes.
-const fn check_apart(
-    program: &Program<'_>,
-    step: &Step,
-    other: &Step,
-    distance: isize,
-    split: Split,
-) -> Option<&'static str> {
+const fn check_apart(program: &Program<'_>, step: &Step, other: &Step, distance: isize, split: Split) -> Option<&'static str> {
     let y = &step.y;
     // What the next step reads is what this one writes; its own input may be overwritten element by element.
     let takes_over = distance == 1 && same_view(y, &other.x);
@@ -496,7 +490,8 @@ const fn windows(out: usize, kernel: usize, stride: usize, pad: usize) -> bool {
 
 /// Whether every window of a pool holds an element of the input.
 const fn touching(p: &params::Pool) -> bool {
-    axis_touches(p.out_h, p.kernel_h, p.stride_h, p.pad_top, p.in_h) && axis_touches(p.out_w, p.kernel_w, p.stride_w, p.pad_left, p.in_w)
+    axis_touches(p.out_h, p.kernel_h, p.stride_h, p.pad_top, p.in_h)
+        && axis_touches(p.out_w, p.kernel_w, p.stride_w, p.pad_left, p.in_w)
 }
 
 const fn axis_touches(out: usize, kernel: usize, stride: usize, pad: usize, len: usize) -> bool {

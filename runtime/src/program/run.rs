@@ -195,53 +195,61 @@ impl<'a> Inference<'a> {
         // and biases lie in the blob, and what is written is nothing that is read, but in place; bands are the caller's.
         unsafe {
             match &step.op {
-                Op::Conv { params: p, weight: w, bias, pad_value, added: r } => isa.run(Conv {
-                    p,
-                    rows,
-                    columns: channels,
-                    x: self.rows(&step.x, thread),
-                    w: weight(*w),
-                    bias: weight(*bias),
-                    pad_value: pad_value.map(weight),
-                    residual: added(r),
-                    y,
-                    y_pitch,
-                }
-                .job()),
-                Op::Depthwise { params: p, weight: w, bias, pad_value } => isa.run(Depthwise {
-                    p,
-                    rows,
-                    channels,
-                    x: self.rows(&step.x, thread),
-                    w: weight(*w),
-                    bias: weight(*bias),
-                    pad_value: pad_value.map(weight),
-                    y,
-                    y_pitch,
-                }
-                .job()),
-                Op::Pointwise { params: p, weight: w, bias, added: r } => isa.run(Pointwise {
-                    p,
-                    pixels: if p.pool { p.h * p.w } else { rows.len() * p.w },
-                    columns: channels,
-                    x: self.row(&step.x, if p.pool { 0 } else { first }, thread),
-                    x_pitch: step.x.pitch,
-                    w: weight(*w),
-                    bias: weight(*bias),
-                    residual: added(r),
-                    y,
-                    y_pitch,
-                }
-                .job()),
+                Op::Conv { params: p, weight: w, bias, pad_value, added: r } => isa.run(
+                    Conv {
+                        p,
+                        rows,
+                        columns: channels,
+                        x: self.rows(&step.x, thread),
+                        w: weight(*w),
+                        bias: weight(*bias),
+                        pad_value: pad_value.map(weight),
+                        residual: added(r),
+                        y,
+                        y_pitch,
+                    }
+                    .job(),
+                ),
+                Op::Depthwise { params: p, weight: w, bias, pad_value } => isa.run(
+                    Depthwise {
+                        p,
+                        rows,
+                        channels,
+                        x: self.rows(&step.x, thread),
+                        w: weight(*w),
+                        bias: weight(*bias),
+                        pad_value: pad_value.map(weight),
+                        y,
+                        y_pitch,
+                    }
+                    .job(),
+                ),
+                Op::Pointwise { params: p, weight: w, bias, added: r } => isa.run(
+                    Pointwise {
+                        p,
+                        pixels: if p.pool { p.h * p.w } else { rows.len() * p.w },
+                        columns: channels,
+                        x: self.row(&step.x, if p.pool { 0 } else { first }, thread),
+                        x_pitch: step.x.pitch,
+                        w: weight(*w),
+                        bias: weight(*bias),
+                        residual: added(r),
+                        y,
+                        y_pitch,
+                    }
+                    .job(),
+                ),
                 Op::Pool(p) => isa.run(Window { p, rows, channels, x: self.rows(&step.x, thread), y, y_pitch }.job()),
-                Op::GlobalPool => isa.run(Mean {
-                    pixels: step.x.rows * step.x.width,
-                    channels,
-                    x: self.base(step.x.place, thread),
-                    x_pitch: step.x.pitch,
-                    y,
-                }
-                .job()),
+                Op::GlobalPool => isa.run(
+                    Mean {
+                        pixels: step.x.rows * step.x.width,
+                        channels,
+                        x: self.base(step.x.place, thread),
+                        x_pitch: step.x.pitch,
+                        y,
+                    }
+                    .job(),
+                ),
                 Op::Add { other, act } => isa.run(map(Binary::Sum, *act, Some(other), true).job()),
                 Op::Scale { scale, act } => isa.run(map(Binary::Product, *act, Some(scale), false).job()),
                 Op::Act(act) => isa.run(map(Binary::First, *act, None, true).job()),
@@ -302,14 +310,7 @@ impl Checked<'_> {
     ///
     /// # Errors
     /// A slice has the wrong length; nothing was computed then.
-    pub fn run(
-        self,
-        isa: Isa,
-        weights: &[f32],
-        arena: &mut [f32],
-        input: &[f32],
-        output: &mut [f32],
-    ) -> Result<(), RunError> {
+    pub fn run(self, isa: Isa, weights: &[f32], arena: &mut [f32], input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
         let inference = Inference::new(self, isa, weights, arena, input, output)?;
         // SAFETY: one thread; the slices stay borrowed.
         unsafe { inference.part(0, 1, || {}) };
