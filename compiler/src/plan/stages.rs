@@ -377,3 +377,77 @@ fn best(
     cuts.reverse();
     (total, cuts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::select;
+    use super::*;
+    use crate::ir::op::{self, Activation};
+    use crate::ir::{Graph, Op, Shape};
+
+    fn candidate(first: usize, layers: usize, cycles: f64) -> Candidate {
+        let (rings, split) = (Vec::new(), Split::Alone);
+        let layers: Vec<usize> = (first..first + layers).collect();
+        let streamed = vec![0; layers.len()];
+        let (strip, layered, suits_speed, arena, with_input) = (1, 0.0, true, 0, 0);
+        Candidate { layers, streamed, rings, strip, split, cycles, layered, suits_speed, arena, with_input }
+    }
+
+    /// The least cost of the layers from `at` on, by trying every cut.
+    fn brute(run: &Candidates, at: usize, join: fn(f64, f64) -> f64) -> f64 {
+        if at == run.len() {
+            return 0.0;
+        }
+        let cuts = run[at].iter().enumerate().flat_map(|(j, all)| all.iter().map(move |c| (j + 1, c.cycles)));
+        cuts.map(|(n, cycles)| join(cycles, brute(run, at + n, join))).fold(f64::INFINITY, f64::min)
+    }
+
+    #[test]
+    fn the_cuts_are_the_best_ones() {
+        let mut state = 1u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f64
+        };
+        let join: [fn(f64, f64) -> f64; 2] = [|a, b| a + b, f64::max];
+        for n in 1..9 {
+            let run: Candidates = (0..n)
+                .map(|i| (1..=(n - i).min(4)).map(|k| (0..2).map(|_| candidate(i, k, random())).collect()).collect())
+                .collect();
+            for join in join {
+                let (total, cuts) = best(&run, &|_| true, |c| c.cycles, join);
+                assert_eq!(total, brute(&run, 0, join));
+                assert_eq!(cuts.iter().flat_map(|c| c.layers.clone()).collect::<Vec<_>>(), (0..n).collect::<Vec<_>>());
+                assert_eq!(cuts.iter().map(|c| c.cycles).fold(0.0, join), total);
+            }
+            // What is not allowed is not taken; where nothing is, there are single layers.
+            assert!(best(&run, &|c| c.layers.len() < 3, |c| c.cycles, join[0]).1.iter().all(|c| c.layers.len() < 3));
+            assert_eq!(best(&run, &|_| false, |c| c.cycles, join[0]).1.len(), n);
+        }
+    }
+
+    /// Two pools, a sum of the second and a third of the input, a pool: one chain, in which the third pool is read as a whole.
+    #[test]
+    fn a_sum_takes_one_addend_row_by_row() {
+        let mut g = Graph::default();
+        let x = g.add_input("x", Shape::hwc(16, 16, 4));
+        let pool = |g: &mut Graph, name: &str, x| {
+            let op = op::Pool { kind: op::PoolKind::Max, kernel: [1, 1], stride: [1, 1], pad: Default::default() };
+            g.add(name, Op::Pool(op), &[x]).unwrap()
+        };
+        let a = pool(&mut g, "a", x);
+        let b = pool(&mut g, "b", a);
+        let c = pool(&mut g, "c", x);
+        let sum = g.add("sum", Op::Add(Activation::None), &[b, c]).unwrap();
+        let end = pool(&mut g, "end", sum);
+        g.outputs.push(end);
+        let layers = select::layers(&g).unwrap();
+        let options = Options { stream: Stream::Always, ..Options::default() };
+        let units = choose(&layers, 4096, &options);
+        let names: Vec<Vec<&str>> = units.iter().map(|u| u.layers.iter().map(|&l| layers[l].name.as_str()).collect()).collect();
+        assert_eq!(names, [vec!["c"], vec!["a", "b", "sum", "end"]]);
+        assert_eq!(units[1].reads, [None, Some(0)]);
+        assert!(units[1].overwritable.is_empty() && units[1].rings.len() == 3);
+        assert!(layered(&layers).iter().all(|u| u.layers.len() == 1));
+    }
+}
