@@ -1,6 +1,4 @@
-//! The memory that a net's intermediate tensors share: one aligned block, and views of it that cannot overlap.
-
-use core::ops::Range;
+//! The memory that a net's intermediate tensors share: one aligned block.
 
 /// For [`crate::boxed_net`], whose caller may be without `std` itself.
 #[cfg(feature = "std")]
@@ -76,24 +74,6 @@ macro_rules! boxed_net {
     ($name:ident, $floats:expr) => {};
 }
 
-/// Views of an arena, one a range (in elements). Panics where two ranges overlap or one reaches beyond the arena: a plan is
-/// certified to have neither.
-#[must_use]
-#[inline]
-pub fn views<const N: usize>(arena: &mut [f32], ranges: [Range<usize>; N]) -> [&mut [f32]; N] {
-    match arena.get_disjoint_mut(ranges) {
-        Ok(views) => views,
-        Err(error) => refuse(error),
-    }
-}
-
-/// Apart from [`views`], so that the emitted code stays small.
-#[cold]
-#[inline(never)]
-fn refuse(error: core::slice::GetDisjointMutError) -> ! {
-    panic!("the buffers of a step overlap or reach beyond the arena: {error}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,19 +87,5 @@ mod tests {
         assert!(on_heap.as_mut_slice().iter().all(|&v| v == 0.0));
         let mut guard = IN_BSS.lock().unwrap();
         assert_eq!(guard.as_mut_slice().as_ptr() as usize % 64, 0);
-    }
-
-    #[test]
-    fn views_are_the_ranges() {
-        let mut arena: Vec<f32> = (0..10).map(|v| v as f32).collect();
-        let [a, b, c] = views(&mut arena, [6..8, 0..2, 4..4]);
-        assert_eq!((&*a, &*b, &*c), (&[6.0, 7.0][..], &[0.0, 1.0][..], &[][..]));
-    }
-
-    #[test]
-    fn overlapping_views_are_refused() {
-        let mut arena = [0.0; 10];
-        assert!(std::panic::catch_unwind(move || views(&mut arena, [0..5, 4..6]).map(|v| v.len())).is_err());
-        assert!(std::panic::catch_unwind(move || views(&mut arena, [8..11, 0..1]).map(|v| v.len())).is_err());
     }
 }

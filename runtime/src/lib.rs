@@ -1,18 +1,24 @@
-//! What code emitted by mnc calls: kernels per instruction set, arena, weights. `no_std`, no heap, no dependencies.
+//! What code made by mnc calls: kernels per instruction set, and the loop that runs a network of them. `no_std`, no heap, no
+//! dependencies.
 //!
 //! ```text
-//! isa     which instructions this CPU has; the vectors that kernels are written in
-//! params  shapes and options of every kernel
-//! pack    weights from their plain order into the kernels' order
-//! kernel  the kernels: checked entries, parameters at run time or as constants
-//! arena, weights, packed, net, preprocess   the rest of a network: memory, constants, the common interface, pixels to floats
+//! isa         which instructions this CPU has; the vectors that kernels are written in
+//! params      sizes and options of every kernel
+//! pack        weights from their plain order into the kernels' order
+//! kernel      the kernels: checked entries for whole tensors, and bands for `program`
+//! program     a network as data, checked once, and the interpreter that streams it
+//! team        threads that share an inference, or a batch
+//! net         what every network can do
+//! arena, weights, packed, preprocess   the rest of a network: memory, constants, pixels to floats
 //! reference   the same operations as naive loops: the oracle
 //! ```
-//! Tensors are f32, NHWC, batch 1. Without its feature `std` the crate needs `core` alone; `std` adds the environment
-//! variable `MNC_ISA` ([`isa::Isa::detect`]) and an arena on the heap.
+//! Tensors are f32, NHWC, batch 1. Without its feature `std` the crate needs `core` alone; `std` adds threads, programs made at
+//! run time ([`program::Owned`]), the environment variable `MNC_ISA` ([`isa::Isa::detect`]) and an arena on the heap.
 //!
-//! Invariant: `unsafe` stands in `isa` (instructions), `kernel::depthwise` (loads whose bounds its entry has checked),
-//! `weights` (bytes seen as floats) and `arena` (zeroed allocation), nowhere else.
+//! Invariant: `unsafe` stands on these islands, nowhere else. `isa`: instructions that a token proves to exist. `kernel`: bands,
+//! whose callers keep their pointers good; the checked entries are such callers. `program/run.rs`: calls bands of a program
+//! that `program/check.rs`, which is safe code, let through. `team`: a borrowed closure handed to threads that are waited for.
+//! `weights`: bytes seen as floats. `arena`: zeroed allocation.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod arena;
@@ -25,6 +31,6 @@ pub mod params;
 pub mod preprocess;
 pub mod program;
 pub mod reference;
-#[cfg(feature = "std")]
+#[cfg_attr(not(feature = "std"), path = "alone.rs")]
 pub mod team;
 pub mod weights;

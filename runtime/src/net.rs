@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::team::Team;
+
 /// A network ready to run: made by the macro, or by the JIT.
 pub trait Net {
     /// NHWC.
@@ -15,6 +17,15 @@ pub trait Net {
     /// # Errors
     /// A slice is not as long as its shape says; nothing was computed then.
     fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError>;
+    /// The same by as many threads of `team` as the net has a use for: the same result, to the bit. A net that knows nothing of
+    /// threads runs on the caller's alone.
+    ///
+    /// # Errors
+    /// As [`Net::run`].
+    fn run_on(&mut self, team: &mut Team, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
+        let _ = team;
+        self.run(input, output)
+    }
 }
 
 /// A slice handed to [`Net::run`] has the wrong length (in elements), or there is no net.

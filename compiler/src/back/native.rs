@@ -103,4 +103,10 @@ impl Net for NativeNet {
         let (weights, arena) = (&self.weights[self.skip[0]..], &mut self.arena[self.skip[1]..]);
         self.program.checked().run_on(&mut self.team, self.isa, weights, arena, input, output)
     }
+
+    /// By the caller's team instead of the net's own.
+    fn run_on(&mut self, team: &mut Team, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
+        let (weights, arena) = (&self.weights[self.skip[0]..], &mut self.arena[self.skip[1]..]);
+        self.program.checked().run_on(team, self.isa, weights, arena, input, output)
+    }
 }

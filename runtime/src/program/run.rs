@@ -10,6 +10,7 @@ use crate::kernel::{self, Binary, Rows};
 use crate::net::RunError;
 use crate::pack::PANEL;
 use crate::params::Activation;
+use crate::team::Team;
 
 /// Where an inference reads and writes: the start of each operand.
 #[derive(Clone, Copy)]
@@ -344,10 +345,9 @@ impl Checked<'_> {
     ///
     /// # Errors
     /// A slice has the wrong length; nothing was computed then.
-    #[cfg(feature = "std")]
     pub fn run_on(
         self,
-        team: &mut crate::team::Team,
+        team: &mut Team,
         isa: Isa,
         weights: &[f32],
         arena: &mut [f32],
