@@ -1,0 +1,291 @@
+//! The module `table` of emitted code: the program of a plan as constants, one commented line a stage and a few a step.
+
+use mnc_runtime::params::{Activation, Conv, Depthwise, Pointwise, Pool, PoolKind};
+use mnc_runtime::program::{Added, Op, Place, Program, Split, Stage, Step, View};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::quote;
+
+use super::format::Comments;
+use super::int;
+use crate::back::program::Tables;
+use crate::ir::Shape;
+use crate::plan::{self, Kernel, Plan, Residual};
+
+/// `mod table { … static NET: Checked = …; }`: a module, so that none of its names meets one of the user's.
+pub(super) fn tokens(plan: &Plan, comments: &mut Comments) -> TokenStream {
+    let tables = Tables::new(plan);
+    // Destructured, so that nothing new can be forgotten.
+    let Program { stages, steps, orders, input, output, arena, weights, threads } = tables.program();
+    let [n_stages, n_steps, n_orders] = [stages.len(), steps.len(), orders.len()].map(int);
+    let [input, output, arena, weights, threads] = [input, output, arena, weights, threads].map(int);
+    let mut listed = |text: String, value: TokenStream| {
+        let mark = comments.mark(text);
+        quote! { #mark #value }
+    };
+    let stages: Vec<_> = plan.stages.iter().zip(stages).map(|(p, s)| listed(describe_stage(p), stage(s))).collect();
+    let steps: Vec<_> = plan.steps().zip(steps).map(|(p, s)| listed(describe(p), step(s))).collect();
+    let orders = orders.iter().map(|&c| int(c));
+    quote! {
+        /// The net as data: what is computed, in which order, and where it stands. Checked while it is compiled.
+        mod table {
+            #[allow(unused_imports, reason = "which ones are needed depends on the net")]
+            use ::mnc::runtime::params::{self, Activation, PoolKind};
+            #[allow(unused_imports, reason = "which ones are needed depends on the net")]
+            use ::mnc::runtime::program::{Added, Checked, Op, Place, Program, Split, Stage, Step, View};
+
+            /// Chains of steps, each streamed over strips of rows.
+            static STAGES: [Stage; #n_stages] = [#(#stages,)*];
+            /// Kernel calls of all stages. Positions are in floats: weights from the start of the blob, places in the arena.
+            static STEPS: [Step; #n_steps] = [#(#steps,)*];
+            /// Channel orders of normalisations.
+            static ORDERS: [usize; #n_orders] = [#(#orders),*];
+            /// The whole net.
+            pub(super) static NET: Checked<'static> = Checked::expect(Program {
+                stages: &STAGES,
+                steps: &STEPS,
+                orders: &ORDERS,
+                input: #input,
+                output: #output,
+                arena: #arena,
+                weights: #weights,
+                threads: #threads,
+            });
+        }
+    }
+}
+
+fn stage(stage: &Stage) -> TokenStream {
+    let Stage { steps, strip, split } = *stage;
+    let [steps, strip] = [steps, strip].map(int);
+    let split = match split {
+        Split::Alone => quote! { Alone },
+        Split::Rows => quote! { Rows },
+        Split::Channels => quote! { Channels },
+    };
+    quote! { Stage { steps: #steps, strip: #strip, split: Split::#split } }
+}
+
+fn step(step: &Step) -> TokenStream {
+    let Step { op: o, x, y } = step;
+    let (op, x, y) = (op(o), view(x), view(y));
+    quote! { Step { op: Op::#op, x: #x, y: #y } }
+}
+
+fn view(view: &View) -> TokenStream {
+    let View { place, rows, width, channels, pitch } = *view;
+    let place = match place {
+        Place::Input => quote! { Input },
+        Place::Output => quote! { Output },
+        Place::Arena(at) => {
+            let at = int(at);
+            quote! { Arena(#at) }
+        }
+        Place::Ring { first, apart } => {
+            let [first, apart] = [first, apart].map(int);
+            quote! { Ring { first: #first, apart: #apart } }
+        }
+    };
+    let [rows, width, channels, pitch] = [rows, width, channels, pitch].map(int);
+    quote! { View { place: Place::#place, rows: #rows, width: #width, channels: #channels, pitch: #pitch } }
+}
+
+fn added(added: &Added) -> TokenStream {
+    match added {
+        Added::Nothing => quote! { Added::Nothing },
+        Added::InPlace => quote! { Added::InPlace },
+        Added::From(from) => {
+            let from = view(from);
+            quote! { Added::From(#from) }
+        }
+    }
+}
+
+/// `Some(3)`
+fn option<T>(value: Option<T>, tokens: impl Fn(T) -> TokenStream) -> TokenStream {
+    match value.map(tokens) {
+        Some(value) => quote! { Some(#value) },
+        None => quote! { None },
+    }
+}
+
+/// A position that need not be there.
+fn position(at: Option<usize>) -> TokenStream {
+    option(at, |at| {
+        let at = int(at);
+        quote! { #at }
+    })
+}
+
+/// The variant with its fields.
+fn op(op: &Op) -> TokenStream {
+    match op {
+        Op::Conv { params, weight, bias, pad_value, added: a } => {
+            let (params, weight, bias, pad_value, added) =
+                (conv(params), int(*weight), int(*bias), position(*pad_value), added(a));
+            quote! { Conv { params: #params, weight: #weight, bias: #bias, pad_value: #pad_value, added: #added } }
+        }
+        Op::Depthwise { params, weight, bias, pad_value } => {
+            let (params, weight, bias, pad_value) = (depthwise(params), int(*weight), int(*bias), position(*pad_value));
+            quote! { Depthwise { params: #params, weight: #weight, bias: #bias, pad_value: #pad_value } }
+        }
+        Op::Pointwise { params, weight, bias, scale, added: a } => {
+            let (params, weight, bias, added) = (pointwise(params), int(*weight), int(*bias), added(a));
+            let scale = option(scale.as_ref(), view);
+            quote! { Pointwise { params: #params, weight: #weight, bias: #bias, scale: #scale, added: #added } }
+        }
+        Op::Pool(params) => {
+            let params = pool(params);
+            quote! { Pool(#params) }
+        }
+        Op::GlobalPool => quote! { GlobalPool },
+        Op::Add { other, act } => {
+            let (other, act) = (view(other), activation(*act));
+            quote! { Add { other: #other, act: #act } }
+        }
+        Op::Scale { scale, act } => {
+            let (scale, act) = (view(scale), activation(*act));
+            quote! { Scale { scale: #scale, act: #act } }
+        }
+        Op::Act(act) => {
+            let act = activation(*act);
+            quote! { Act(#act) }
+        }
+        Op::Softmax => quote! { Softmax },
+        Op::Normalize { order, scale, shift } => {
+            let [order, scale, shift] = [*order, *scale, *shift].map(int);
+            quote! { Normalize { order: #order, scale: #scale, shift: #shift } }
+        }
+        Op::Pad { top, left, value } => {
+            let ([top, left], value) = ([*top, *left].map(int), position(*value));
+            quote! { Pad { top: #top, left: #left, value: #value } }
+        }
+        Op::Copy => quote! { Copy },
+        Op::Constant { value } => {
+            let value = int(*value);
+            quote! { Constant { value: #value } }
+        }
+    }
+}
+
+/// `Activation::Relu6`
+fn activation(act: Activation) -> TokenStream {
+    let variant = match act {
+        Activation::None => quote!(None),
+        Activation::Relu => quote!(Relu),
+        Activation::Relu6 => quote!(Relu6),
+        Activation::HSwish => quote!(HSwish),
+        Activation::HSigmoid => quote!(HSigmoid),
+        Activation::Sigmoid => quote!(Sigmoid),
+    };
+    quote! { Activation::#variant }
+}
+
+/// `name: 3,` for each.
+fn fields<const N: usize>(all: [(&str, usize); N]) -> TokenStream {
+    let fields = all.iter().map(|&(name, value)| {
+        let (name, value) = (Ident::new(name, Span::call_site()), int(value));
+        quote! { #name: #value, }
+    });
+    quote! { #(#fields)* }
+}
+
+/// The named variables as fields of a literal.
+macro_rules! fields {
+    ($($name:ident),*) => { fields([$((stringify!($name), $name)),*]) };
+}
+
+fn conv(params: &Conv) -> TokenStream {
+    let Conv { in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act } = *params;
+    let fields = fields!(in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left);
+    let act = activation(act);
+    quote! { params::Conv { #fields act: #act } }
+}
+
+fn depthwise(params: &Depthwise) -> TokenStream {
+    let Depthwise { in_h, in_w, in_c, multiplier, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act } =
+        *params;
+    let fields = fields!(in_h, in_w, in_c, multiplier, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left);
+    let act = activation(act);
+    quote! { params::Depthwise { #fields act: #act } }
+}
+
+fn pointwise(params: &Pointwise) -> TokenStream {
+    let Pointwise { h, w, in_c, out_c, act, pool } = *params;
+    let (fields, act) = (fields!(h, w, in_c, out_c), activation(act));
+    quote! { params::Pointwise { #fields act: #act, pool: #pool } }
+}
+
+fn pool(params: &Pool) -> TokenStream {
+    let Pool { kind, in_h, in_w, c, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left } = *params;
+    let kind = match kind {
+        PoolKind::Max => quote! { Max },
+        PoolKind::Average => quote! { Average },
+    };
+    let fields = fields!(in_h, in_w, c, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left);
+    quote! { params::Pool { kind: PoolKind::#kind, #fields } }
+}
+
+/// `112x112x16`
+fn hwc(shape: Shape) -> String {
+    format!("{}x{}x{}", shape.h, shape.w, shape.c)
+}
+
+/// `block3.expand`, or `block3.expand to block3.project, streamed`
+fn describe_stage(stage: &plan::Stage) -> String {
+    match &stage.steps[..] {
+        [first, .., last] => format!("{} to {}, streamed", first.name, last.name),
+        [only] => only.name.clone(),
+        [] => stage.name.clone(),
+    }
+}
+
+/// `block3.expand: 28x28x32 -> 28x28x192, pointwise, relu6`
+fn describe(step: &plan::Step) -> String {
+    let (kind, act) = match &step.kernel {
+        Kernel::Conv { params: p, .. } => {
+            (format!("convolution {}x{} stride {}x{}", p.kernel_h, p.kernel_w, p.stride_h, p.stride_w), p.act)
+        }
+        Kernel::Depthwise { params: p, .. } => {
+            (format!("depthwise {}x{} stride {}x{}", p.kernel_h, p.kernel_w, p.stride_h, p.stride_w), p.act)
+        }
+        Kernel::Pointwise { params: p, .. } if (p.h, p.w) == (1, 1) => ("dense".to_owned(), p.act),
+        Kernel::Pointwise { params: p, .. } if p.pool => ("pointwise and mean".to_owned(), p.act),
+        Kernel::Pointwise { params: p, .. } => ("pointwise".to_owned(), p.act),
+        Kernel::Pool(p) => (format!("pool {}x{} stride {}x{}", p.kernel_h, p.kernel_w, p.stride_h, p.stride_w), Activation::None),
+        Kernel::GlobalPool { .. } => ("mean over all pixels".to_owned(), Activation::None),
+        Kernel::Add { act, .. } => ("sum".to_owned(), *act),
+        Kernel::Scale { act, .. } => ("scale per channel".to_owned(), *act),
+        Kernel::Act { act, .. } => ("activation".to_owned(), *act),
+        Kernel::Softmax { .. } => ("softmax".to_owned(), Activation::None),
+        Kernel::Normalize { .. } => ("normalise pixels".to_owned(), Activation::None),
+        Kernel::Pad { .. } => ("pad".to_owned(), Activation::None),
+        Kernel::Copy { .. } => ("copy".to_owned(), Activation::None),
+        Kernel::Constant { .. } => ("constant".to_owned(), Activation::None),
+    };
+    let act = match act {
+        Activation::None => "",
+        Activation::Relu => ", relu",
+        Activation::Relu6 => ", relu6",
+        Activation::HSwish => ", hswish",
+        Activation::HSigmoid => ", hsigmoid",
+        Activation::Sigmoid => ", sigmoid",
+    };
+    let residual = match &step.kernel {
+        Kernel::Conv { residual: Residual::InPlace | Residual::From(_), .. }
+        | Kernel::Pointwise { residual: Residual::InPlace | Residual::From(_), .. } => ", residual added",
+        Kernel::Conv { .. }
+        | Kernel::Pointwise { .. }
+        | Kernel::Depthwise { .. }
+        | Kernel::Pool(_)
+        | Kernel::GlobalPool { .. }
+        | Kernel::Add { .. }
+        | Kernel::Scale { .. }
+        | Kernel::Act { .. }
+        | Kernel::Softmax { .. }
+        | Kernel::Normalize { .. }
+        | Kernel::Pad { .. }
+        | Kernel::Copy { .. }
+        | Kernel::Constant { .. } => "",
+    };
+    format!("{}: {} -> {}, {kind}{residual}{act}", step.name, hwc(step.input_shape), hwc(step.output_shape))
+}
