@@ -293,6 +293,23 @@ mod tests {
         assert_eq!(wrong.into_inner(), 0);
     }
 
+    /// Regions just as workers fall asleep: none is left asleep.
+    #[test]
+    fn falling_asleep_misses_nothing() {
+        let mut team = Team::new(4);
+        for i in 0..2000 {
+            let start = Instant::now();
+            while start.elapsed() < SPIN / 4 * (i % 8) {
+                core::hint::spin_loop();
+            }
+            let count = AtomicUsize::new(0);
+            team.run(2 + i as usize % 3, &|_, _| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(count.into_inner(), 2 + i as usize % 3);
+        }
+    }
+
     /// Workers that have gone to sleep wake up again.
     #[test]
     fn sleepers_wake() {

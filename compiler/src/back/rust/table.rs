@@ -100,20 +100,12 @@ fn added(added: &Added) -> TokenStream {
     }
 }
 
-/// `Some(3)`
-fn option<T>(value: Option<T>, tokens: impl Fn(T) -> TokenStream) -> TokenStream {
-    match value.map(tokens) {
-        Some(value) => quote! { Some(#value) },
+/// A position that need not be there: `Some(3)`.
+fn position(at: Option<usize>) -> TokenStream {
+    match at.map(int) {
+        Some(at) => quote! { Some(#at) },
         None => quote! { None },
     }
-}
-
-/// A position that need not be there.
-fn position(at: Option<usize>) -> TokenStream {
-    option(at, |at| {
-        let at = int(at);
-        quote! { #at }
-    })
 }
 
 /// The variant with its fields.
@@ -128,10 +120,9 @@ fn op(op: &Op) -> TokenStream {
             let (params, weight, bias, pad_value) = (depthwise(params), int(*weight), int(*bias), position(*pad_value));
             quote! { Depthwise { params: #params, weight: #weight, bias: #bias, pad_value: #pad_value } }
         }
-        Op::Pointwise { params, weight, bias, scale, added: a } => {
+        Op::Pointwise { params, weight, bias, added: a } => {
             let (params, weight, bias, added) = (pointwise(params), int(*weight), int(*bias), added(a));
-            let scale = option(scale.as_ref(), view);
-            quote! { Pointwise { params: #params, weight: #weight, bias: #bias, scale: #scale, added: #added } }
+            quote! { Pointwise { params: #params, weight: #weight, bias: #bias, added: #added } }
         }
         Op::Pool(params) => {
             let params = pool(params);

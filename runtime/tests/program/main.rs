@@ -1,0 +1,5 @@
+//! Programs as data: what `Checked` refuses, and that streaming, rings, pitches and threads change no bit.
+
+mod net;
+mod refused;
+mod streamed;
