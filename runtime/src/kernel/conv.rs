@@ -1,14 +1,14 @@
 //! Dense convolution by the register tile of [`super::tile`], without an im2col copy.
 //!
 //! In NHWC the taps of a window's row are neighbours in memory: where every window of a tile lies inside the input, a tile is
-//! `kernel_h` runs of `kernel_w * in_c` elements a pixel. Elsewhere small windows are gathered with the padding's content where
-//! they reach outside; large ones go tap by tap, a tap outside reading the padding's content. All ways add in the same order.
+//! `kernel_h` runs of `kernel_w * in_c` elements a pixel (or a run a tap, where there are gaps between pixels). Elsewhere it goes
+//! tap by tap, and a pixel whose tap lies outside of the input reads the padding's content instead. All add in the same order.
 //! Tiles do not cross rows of the output: most of a row's tiles lie inside.
 
 use core::ops::Range;
 
 use super::tile::{self, Blocks, Spot, by_size};
-use super::{Residual, Rows, check_len, check_rows, check_windows, input_at, size, taps_inside};
+use super::{Residual, Rows, check_len, check_rows, check_windows, input_at, interior, size, taps_inside};
 use crate::isa::{Isa, Job, Simd};
 use crate::pack::{PANEL, bias_len};
 use crate::params::Conv;
@@ -16,14 +16,14 @@ use crate::params::Conv;
 /// Input elements that a block of pixels may touch in each row of its window, and its bounds in pixels.
 const BLOCK_FLOATS: usize = 65536;
 const BLOCK_PIXELS: Range<usize> = 70..252;
-/// Elements of a tile's windows that are gathered where they reach into the padding: 28 KiB at fourteen pixels.
-const PATCH: usize = 512;
+/// Runs of a window that are looked up once a row: those of 5x5 windows with gaps between pixels.
+const MOST_RUNS: usize = 25;
 
 /// Floats from a window to the next in the first layer of nearly all networks: three colours at stride 2.
 const STEM: usize = 6;
 
 /// Content of the padding where the caller gives none; wider inputs go through it in pieces.
-static ZEROS: [f32; 256] = [0.0; 256];
+static ZEROS: [f32; 512] = [0.0; 512];
 
 /// `y = act(conv(x, w) + bias + residual)` for the output rows `rows`.
 ///
@@ -127,7 +127,7 @@ impl Job for Call<'_> {
             while column < b.columns.end {
                 let rows = b.rows.start + first..b.rows.start + end;
                 let wide = b.columns.end - column > S::LANES;
-                match (wide, b.p.stride_w * b.p.in_c) {
+                match (wide, b.p.stride_w * b.x.pitch) {
                     (true, STEM) => wide_rows::<S, STEM>(s, b, rows, column),
                     (true, _) => wide_rows::<S, 0>(s, b, rows, column),
                     (false, STEM) => narrow_rows::<S, STEM>(s, b, rows, column),
@@ -165,121 +165,147 @@ struct Tiles<'a, const ROWS: usize, const VECTORS: usize, const STEP: usize> {
     column: usize,
 }
 
+/// The runs of neighbouring elements of a window that lies inside the input's columns, as offsets from the window's first column.
+struct Runs {
+    offsets: [usize; MOST_RUNS],
+    count: usize,
+    /// Elements of a run.
+    len: usize,
+    /// Steps of the panels before the first run: those of rows above the input.
+    skipped: usize,
+}
+
+impl Runs {
+    /// Of output row `oy`; none where there are too many of them, or where rows of the padding are no zeros.
+    #[inline(always)]
+    fn new(b: &Band<'_>, oy: usize) -> Option<Self> {
+        let p = b.p;
+        let kys = taps_inside(oy, p.stride_h, p.kernel_h, p.pad_top, p.in_h);
+        // A row of taps is one run where pixels stand without gaps.
+        let (a_row, len) = if b.x.pitch == p.in_c { (1, p.kernel_w * p.in_c) } else { (p.kernel_w, p.in_c) };
+        let count = (kys.end - kys.start) * a_row;
+        if count > MOST_RUNS || b.pad_value.is_some() && kys != (0..p.kernel_h) {
+            return None;
+        }
+        let mut offsets = [0; MOST_RUNS];
+        for (i, ky) in kys.clone().enumerate() {
+            let row = b.x.row(oy * p.stride_h + ky - p.pad_top);
+            for kx in 0..a_row {
+                offsets[i * a_row + kx] = row + kx * b.x.pitch;
+            }
+        }
+        Some(Self { offsets, count, len, skipped: kys.start * p.kernel_w * p.in_c })
+    }
+}
+
 impl<const ROWS: usize, const VECTORS: usize, const STEP: usize> Job for Tiles<'_, ROWS, VECTORS, STEP> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        let Self { b, oy, column, .. } = self;
+        let p = b.p;
+        let k = p.kernel_h * p.kernel_w * p.in_c;
+        let inner = interior(p.out_w, p.stride_w, p.kernel_w, p.pad_left, p.in_w);
+        let runs = Runs::new(b, oy);
+        // SAFETY: `column` is a channel of the layer on a vector's boundary.
+        let w = unsafe { tile::panels::<S, VECTORS>(b.w, k, p.out_c, column) };
         for i in 0..self.tiles {
-            // SAFETY: the tile's pixels lie in row `oy` of the band, its channels are of the band.
-            unsafe { self.tile(s, self.ox + i * ROWS) };
+            let ox = self.ox + i * ROWS;
+            let Some(runs) = runs.as_ref().filter(|_| ox >= inner.start && ox + ROWS <= inner.end) else {
+                s.outline(Edge::<ROWS, VECTORS> { b, oy, ox, column });
+                continue;
+            };
+            let step = if STEP > 0 { STEP } else { p.stride_w * b.x.pitch };
+            // SAFETY: the windows lie inside the input, the tile's pixels in row `oy` of the band, its channels are of the band; the
+            // runs are `k` steps of the panels, less those skipped.
+            unsafe {
+                let x = b.x.first.add((ox * p.stride_w - p.pad_left) * b.x.pitch);
+                let a = |i: usize| core::array::from_fn(|r| x.add(runs.offsets[i] + r * step));
+                let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, p.out_c, column);
+                tile::accumulate_runs(s, &mut acc, runs.count, a, w.map(|w| w.add(runs.skipped * PANEL)), runs.len);
+                finish(s, &mut acc, b, oy, ox, column);
+            }
         }
     }
 }
 
-impl<const ROWS: usize, const VECTORS: usize, const STEP: usize> Tiles<'_, ROWS, VECTORS, STEP> {
-    /// # Safety
-    /// `ox + ROWS` is at most the output's width.
+/// One tile with windows that reach into the padding, tap by tap.
+struct Edge<'a, const ROWS: usize, const VECTORS: usize> {
+    b: &'a Band<'a>,
+    oy: usize,
+    ox: usize,
+    column: usize,
+}
+
+impl<const ROWS: usize, const VECTORS: usize> Job for Edge<'_, ROWS, VECTORS> {
     #[inline(always)]
-    unsafe fn tile<S: Simd>(&self, s: S, ox: usize) {
-        let (b, oy, column) = (self.b, self.oy, self.column);
+    fn run<S: Simd>(self, s: S) {
+        let Self { b, oy, ox, column } = self;
         let p = b.p;
-        let (taps, n) = (p.kernel_h * p.kernel_w, p.out_c);
-        let k = taps * p.in_c;
-        let valid = (b.columns.end - column).min(VECTORS * S::LANES);
-        // Rows of zeros above and below the input are left out.
-        let kys = match b.pad_value {
-            None => taps_inside(oy, p.stride_h, p.kernel_h, p.pad_top, p.in_h),
-            Some(_) => 0..p.kernel_h,
-        };
-        let tall = b.pad_value.is_none() || covers(oy, p.stride_h, p.kernel_h, p.pad_top, p.in_h);
-        let inside = tall
-            && covers(ox, p.stride_w, p.kernel_w, p.pad_left, p.in_w)
-            && covers(ox + ROWS - 1, p.stride_w, p.kernel_w, p.pad_left, p.in_w);
-        // SAFETY: `column` is a channel of the layer on a vector's boundary; inside, all taps are elements of the input; elsewhere
-        // only taps found to be inside are read from it; what is added up is `k` steps of the panels in all ways.
+        // Elements of a tap at a time: what stands outside of the input is as long as the zeros.
+        let len = p.in_c.min(ZEROS.len());
+        let pieces = p.in_c / len.max(1);
+        let rest = p.in_c - pieces * len;
+        let taps = p.kernel_h * p.kernel_w;
+        // SAFETY: `column` is a channel of the layer on a vector's boundary; only taps found to be inside are read from the input, from
+        // the zeros no more than there are; what is added up is `k` steps of the panels.
         unsafe {
-            let w = tile::panels::<S, VECTORS>(b.w, k, n, column);
-            let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, n, column);
-            let len = p.kernel_w * p.in_c;
-            let row = |i: usize| b.x.row(oy * p.stride_h + kys.start + i - p.pad_top);
-            let runs = kys.end - kys.start;
-            let from = |w: [*const f32; VECTORS]| w.map(|w| w.wrapping_add(kys.start * len * PANEL));
-            if inside && b.x.pitch == p.in_c {
-                let x = b.x.first.add((ox * p.stride_w - p.pad_left) * p.in_c);
-                let step = if STEP > 0 { STEP } else { p.stride_w * p.in_c };
-                let a = |i| core::array::from_fn(|r| x.add(row(i) + r * step));
-                tile::accumulate_runs(s, &mut acc, runs, a, from(w), len);
-            } else if k * ROWS <= PATCH && b.x.pitch == p.in_c {
-                // Windows inside are read where they are, the others gathered.
-                let mut patch = [0.0; PATCH];
-                let whole: [bool; ROWS] =
-                    core::array::from_fn(|r| tall && covers(ox + r, p.stride_w, p.kernel_w, p.pad_left, p.in_w));
-                for (r, _) in whole.iter().enumerate().filter(|(_, whole)| !**whole) {
-                    gather(b, oy, ox + r, &mut patch[r * k..][..k]);
-                }
-                let a = |i| {
-                    core::array::from_fn(|r| {
-                        if whole[r] {
-                            b.x.first.add(row(i) + ((ox + r) * p.stride_w - p.pad_left) * p.in_c)
-                        } else {
-                            patch.as_ptr().add(r * k + (kys.start + i) * len)
-                        }
-                    })
-                };
-                tile::accumulate_runs(s, &mut acc, runs, a, from(w), len);
+            let mut w = tile::panels::<S, VECTORS>(b.w, taps * p.in_c, p.out_c, column);
+            let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, p.out_c, column);
+            if rest == 0 && pieces <= 1 {
+                tile::accumulate_runs(s, &mut acc, taps, |tap| tap_rows(b, oy, ox, tap, 0), w, len);
             } else {
-                let mut w = w;
                 for tap in 0..taps {
-                    let (ky, kx) = (tap / p.kernel_w, tap % p.kernel_w);
-                    let iy = input_at(oy, p.stride_h, ky, p.pad_top, p.in_h);
-                    let mut first = 0;
-                    while first < p.in_c {
-                        let a = core::array::from_fn(|r| {
-                            match (iy, input_at(ox + r, p.stride_w, kx, p.pad_left, p.in_w), b.pad_value) {
-                                (Some(iy), Some(ix), _) => b.x.first.add(b.x.row(iy) + ix * b.x.pitch + first),
-                                (_, _, Some(v)) => v.add(first),
-                                (_, _, None) => ZEROS.as_ptr(),
-                            }
-                        });
-                        let len = (p.in_c - first).min(ZEROS.len());
-                        tile::accumulate::<S, ROWS, VECTORS, 0>(s, &mut acc, a, w, len, core::ptr::null());
+                    for piece in 0..=pieces {
+                        let len = if piece < pieces { len } else { rest };
+                        tile::accumulate_runs(s, &mut acc, 1, |_| tap_rows(b, oy, ox, tap, piece * ZEROS.len()), w, len);
                         w = w.map(|w| w.wrapping_add(len * PANEL));
-                        first += len;
                     }
                 }
             }
-            let pixel = (oy - b.rows.start) * p.out_w + ox;
-            let residual = b.residual.map(|(at, pitch)| Spot { at: at.add(pixel * pitch + column), pitch, valid });
-            tile::finish(s, &mut acc, p.act, residual);
-            tile::store(s, &acc, Spot { at: b.y.add(pixel * b.y_pitch + column), pitch: b.y_pitch, valid });
+            finish(s, &mut acc, b, oy, ox, column);
         }
     }
 }
 
-/// The window of output `(oy, ox)`, with the padding's content where it reaches outside; `patch` holds zeros.
+/// Where tap `tap` of the windows of outputs `(oy, ox..ox + ROWS)` reads from channel `first` on: the input, or what stands outside.
+#[inline(always)]
+fn tap_rows<const ROWS: usize>(b: &Band<'_>, oy: usize, ox: usize, tap: usize, first: usize) -> [*const f32; ROWS] {
+    let p = b.p;
+    let outside = b.pad_value.map_or(ZEROS.as_ptr(), |v| v.wrapping_add(first));
+    let Some(iy) = input_at(oy, p.stride_h, tap / p.kernel_w, p.pad_top, p.in_h) else {
+        return [outside; ROWS];
+    };
+    let row = b.x.first.wrapping_add(b.x.row(iy) + first);
+    // Left of the input it wraps to a huge number, so outside.
+    let x = (ox * p.stride_w + tap % p.kernel_w).wrapping_sub(p.pad_left);
+    let mut rows = [outside; ROWS];
+    for (r, to) in rows.iter_mut().enumerate() {
+        let ix = x.wrapping_add(r * p.stride_w);
+        let inside = row.wrapping_add(ix.wrapping_mul(b.x.pitch));
+        *to = if ix < p.in_w { inside } else { outside };
+    }
+    rows
+}
+
+/// Adds the residual, applies the activation, and writes a tile.
 ///
 /// # Safety
-/// `b.x` and `b.pad_value` are valid for the whole input and a pixel.
-#[inline(never)]
-unsafe fn gather(b: &Band<'_>, oy: usize, ox: usize, patch: &mut [f32]) {
-    let p = b.p;
-    for (tap, patch) in patch.chunks_exact_mut(p.in_c.max(1)).enumerate() {
-        let iy = input_at(oy, p.stride_h, tap / p.kernel_w, p.pad_top, p.in_h);
-        let ix = input_at(ox, p.stride_w, tap % p.kernel_w, p.pad_left, p.in_w);
-        let from = match (iy, ix, b.pad_value) {
-            // SAFETY: `(iy, ix)` is a pixel of the input.
-            (Some(iy), Some(ix), _) => unsafe { b.x.first.add(b.x.row(iy) + ix * b.x.pitch) },
-            (_, _, Some(v)) => v,
-            (_, _, None) => continue,
-        };
-        for (c, v) in patch.iter_mut().enumerate() {
-            // SAFETY: a channel of a pixel, or of the padding.
-            *v = unsafe { *from.add(c) };
-        }
-    }
-}
-
-/// Whether the window of output `at` lies inside the input along one axis.
+/// The tile's pixels lie in row `oy` of the band, and from `column` on there are channels of the band.
 #[inline(always)]
-fn covers(at: usize, stride: usize, kernel: usize, pad: usize, len: usize) -> bool {
-    at * stride >= pad && at * stride + kernel <= len + pad
+unsafe fn finish<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    acc: &mut [[S::V; VECTORS]; ROWS],
+    b: &Band<'_>,
+    oy: usize,
+    ox: usize,
+    column: usize,
+) {
+    let valid = (b.columns.end - column).min(VECTORS * S::LANES);
+    let pixel = (oy - b.rows.start) * b.p.out_w + ox;
+    // SAFETY: the caller's.
+    unsafe {
+        let residual = b.residual.map(|(at, pitch)| Spot { at: at.add(pixel * pitch + column), pitch, valid });
+        tile::finish(s, acc, b.p.act, residual);
+        tile::store(s, acc, Spot { at: b.y.add(pixel * b.y_pitch + column), pitch: b.y_pitch, valid });
+    }
 }

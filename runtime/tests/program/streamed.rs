@@ -23,7 +23,8 @@ fn streaming_changes_no_bit() {
                 for (split, gap, more) in [(Split::Rows, 0, 0), (Split::Alone, 3, 0), (Split::Rows, 13, 1)] {
                     let tables = chain.streamed(strip, threads, split, gap, more);
                     let got = tables.run(&mut team, &chain.weights, &input);
-                    let what = format!("seed {seed}, strips of {strip}, {threads} threads, {split:?}, gap {gap}, {more} more rows");
+                    let what =
+                        format!("seed {seed}, strips of {strip}, {threads} threads, {split:?}, gap {gap}, {more} more rows");
                     assert_eq!(got, want, "{what}: {:?} {:#?}", chain.shapes, chain.ops);
                     streamed += 1;
                     wrapped += usize::from((2..chain.ops.len()).any(|i| tables.steps[i].x.rows < chain.shapes[i][0]));
