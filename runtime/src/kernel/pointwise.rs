@@ -22,8 +22,6 @@ const BLOCK_PIXELS: Range<usize> = 70..252;
 const AHEAD: usize = 2;
 /// Vectors that a single pixel is multiplied with at once: two sums in flight for each of four cycles of latency.
 const SINGLE: usize = 8;
-/// Steps of `k` by which a single pixel's weights are asked for ahead.
-const DISTANCE: usize = 64;
 
 /// `y = act(x . w + bias + residual)`, or its mean over all pixels.
 ///
@@ -209,26 +207,13 @@ impl<const ROWS: usize, const VECTORS: usize> Job for Tiles<'_, ROWS, VECTORS> {
 fn single<S: Simd>(s: S, b: &Band<'_>) {
     let mut column = b.columns.start;
     while column < b.columns.end {
-        let vectors = (b.columns.end - column).div_ceil(S::LANES);
-        column += S::LANES
-            * match vectors {
-                SINGLE.. => {
-                    s.outline(Vectors::<SINGLE> { b, column });
-                    SINGLE
-                }
-                4.. => {
-                    s.outline(Vectors::<4> { b, column });
-                    4
-                }
-                2.. => {
-                    s.outline(Vectors::<2> { b, column });
-                    2
-                }
-                _ => {
-                    s.outline(Vectors::<1> { b, column });
-                    1
-                }
-            };
+        if b.columns.end - column > (SINGLE - 1) * S::LANES {
+            s.outline(Vectors::<SINGLE> { b, column });
+            column += SINGLE * S::LANES;
+        } else {
+            s.outline(Vectors::<1> { b, column });
+            column += S::LANES;
+        }
     }
 }
 
@@ -248,13 +233,7 @@ impl<const VECTORS: usize> Job for Vectors<'_, VECTORS> {
         unsafe {
             let w = tile::panels::<S, VECTORS>(b.w, k, n, column);
             let mut acc = tile::start::<S, 1, VECTORS>(s, b.bias, n, column);
-            for i in 0..k {
-                let x = s.splat(*b.x.add(i));
-                for v in 0..VECTORS {
-                    s.prefetch(w[v].wrapping_add((i + DISTANCE) * PANEL));
-                    acc[0][v] = s.mul_add(x, s.load(w[v].add(i * PANEL)), acc[0][v]);
-                }
-            }
+            tile::accumulate::<S, 1, VECTORS, 0>(s, &mut acc, [b.x], w, k, core::ptr::null());
             let residual = b.residual.map(|(at, pitch)| Spot { at: at.add(column), pitch, valid });
             tile::finish(s, &mut acc, b.p.act, residual);
             tile::store(s, &acc, Spot { at: b.y.add(column), pitch: b.y_pitch, valid });

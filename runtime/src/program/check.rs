@@ -10,6 +10,9 @@ use crate::params;
 pub(super) const MOST_STEPS: usize = 16;
 
 /// A program whose every access lies in its memory, and none of whose threads disturbs another: what [`Checked::new`] let through.
+///
+/// Whether a ring holds a row until its last reader has seen it is for whoever makes the program: too small a ring gives wrong
+/// numbers, never a wrong access.
 #[derive(Debug, Clone, Copy)]
 pub struct Checked<'a>(Program<'a>);
 
@@ -140,6 +143,8 @@ const fn check_stage(program: &Program<'_>, stage: &Stage, first: usize) -> Opti
     if n == 0 || n > MOST_STEPS || stage.strip == 0 {
         return Some((0, "a stage without steps, with too many, or with strips of no rows"));
     }
+    // Rows of the tensor between two steps, of which the ring holds some.
+    let mut height = program.steps[first].x.rows;
     let mut i = 0;
     while i < n {
         let step = &program.steps[first + i];
@@ -147,7 +152,16 @@ const fn check_stage(program: &Program<'_>, stage: &Stage, first: usize) -> Opti
         if let Some(what) = check_step(program, stage, step, before, i + 1 == n) {
             return Some((i, what));
         }
-        // Nothing that the stage reads or writes elsewhere may be where this step writes.
+        height = match out_height(step, height) {
+            Some(height) if i + 1 < n || height == step.y.rows => height,
+            _ => return Some((i, "rows that do not follow from those before")),
+        };
+        i += 1;
+    }
+    // Nothing that the stage reads or writes elsewhere may be where a step writes.
+    i = 0;
+    while i < n {
+        let step = &program.steps[first + i];
         let mut j = 0;
         while j < n {
             if let Some(what) = check_apart(program, step, &program.steps[first + j], j as isize - i as isize, stage.split) {
@@ -190,6 +204,39 @@ const fn check_step(
         },
     }
     check_op(program, step)
+}
+
+/// Rows of what a step writes where it reads `height` rows, rings taken as the tensors that pass through them; `None` where it is made
+/// for others, or a further operand has others.
+const fn out_height(step: &Step, height: usize) -> Option<usize> {
+    let (input, output) = match &step.op {
+        Op::Conv { params: p, .. } => (p.in_h, p.out_h),
+        Op::Depthwise { params: p, .. } => (p.in_h, p.out_h),
+        Op::Pool(p) => (p.in_h, p.out_h),
+        Op::Pointwise { params: p, .. } => (p.h, if p.pool { 1 } else { p.h }),
+        Op::Add { .. } | Op::Scale { .. } | Op::Act(_) => (height, height),
+        Op::GlobalPool | Op::Softmax | Op::Normalize { .. } | Op::Pad { .. } | Op::Copy | Op::Constant { .. } => {
+            (height, step.y.rows)
+        }
+    };
+    let fits = match &step.op {
+        Op::Conv { added: Added::From(view), .. }
+        | Op::Pointwise { added: Added::From(view), .. }
+        | Op::Add { other: view, .. } => view.rows == output,
+        Op::Conv { .. }
+        | Op::Pointwise { .. }
+        | Op::Depthwise { .. }
+        | Op::Pool(_)
+        | Op::GlobalPool
+        | Op::Scale { .. }
+        | Op::Act(_)
+        | Op::Softmax
+        | Op::Normalize { .. }
+        | Op::Pad { .. }
+        | Op::Copy
+        | Op::Constant { .. } => true,
+    };
+    if input == height && fits { Some(output) } else { None }
 }
 
 /// What is wrong with the parameters, weights and further operands of a step.
@@ -327,7 +374,8 @@ const fn check_apart(program: &Program<'_>, step: &Step, other: &Step, distance:
     let takes_over = distance == 1 && same_view(y, &other.x);
     let in_place = distance == 0 && same_view(y, &other.x) && elementwise(&step.op);
     // A block's output over its input: the first step has read a row before the last writes it, on one thread.
-    let over_block = distance < 0 && same_view(y, &other.x) && (program.threads == 1 || matches!(split, Split::Alone));
+    let behind = distance < 0 && (program.threads == 1 || matches!(split, Split::Alone));
+    let over_block = behind && same_view(y, &other.x);
     if !takes_over && !in_place && !over_block && !matches!(other.op, Op::Constant { .. }) && overlap(program, y, &other.x) {
         return Some("an input where the stage writes");
     }
@@ -352,7 +400,9 @@ const fn check_apart(program: &Program<'_>, step: &Step, other: &Step, distance:
         | Op::Constant { .. } => None,
     };
     if let Some(view) = second {
-        if overlap(program, y, view) {
+        // An element of it is read just before the same element is written.
+        let in_place = distance == 0 && elementwise(&step.op);
+        if !((in_place || behind) && same_view(y, view)) && overlap(program, y, view) {
             return Some("an operand where the stage writes");
         }
     }

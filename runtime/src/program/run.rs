@@ -110,7 +110,7 @@ impl<'a> Inference<'a> {
         }
         let mut needed = [0; MOST_STEPS];
         while done[last] < rows.end {
-            needed[last] = (done[last] + strip).min(rows.end);
+            needed[last] = done[last].saturating_add(strip).min(rows.end);
             for i in (1..=last).rev() {
                 needed[i - 1] = reach(&steps[i].op, done[i]..needed[i]).end;
             }

@@ -283,7 +283,7 @@ impl Chain {
                 done[layer] = window(layer, done[layer + 1]).start;
             }
             while done[n] < height {
-                let mut needed = vec![(done[n] + strip).min(height); n + 1];
+                let mut needed = vec![done[n].saturating_add(strip).min(height); n + 1];
                 for layer in (2..n).rev() {
                     let last = needed[layer + 1].checked_sub(1).map_or(0, |row| window(layer, row).end);
                     needed[layer] = last.max(done[layer]);
