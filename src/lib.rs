@@ -22,8 +22,33 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Threads
+//! One inference by several threads, to the same bits, where the spec says how many (`plan.threads`); or many pictures, each on
+//! one core:
+//!
+//! ```
+//! mnc::mobilenet_net! {
+//!     struct Digits<plan.threads = 2> = "examples/digits/digits.toml";
+//! }
+//!
+//! # #[cfg(feature = "std")]
+//! fn main() -> Result<(), mnc::RunError> {
+//!     let mut team = mnc::Team::new(Digits::THREADS);
+//!     let (input, mut scores) = ([0.5; Digits::INPUT_LEN], [0.0; Digits::OUTPUT_LEN]);
+//!     Digits::boxed().run_on(&mut team, &input, &mut scores);
+//!
+//!     let mut nets = [const { Digits::new() }; Digits::THREADS];
+//!     let (inputs, mut answers) = (input.repeat(5), scores.repeat(5));
+//!     mnc::run_batch(&mut team, &mut nets, &inputs, &mut answers)?;
+//!     assert!(answers.chunks(scores.len()).all(|answer| answer == scores));
+//!     Ok(())
+//! }
+//! # #[cfg(not(feature = "std"))]
+//! # fn main() {}
+//! ```
+//!
 //! # Features
-//! * `std` (default): `boxed()`, the variable `MNC_ISA`. Without it the crate is `no_std`, and needs no heap either way.
+//! * `std` (default): threads, `boxed()`, the variable `MNC_ISA`. Without it the crate is `no_std`, and needs no heap either way.
 //! * `jit`: the compiler as a library, with code in memory and object files.
 #![cfg_attr(not(feature = "std"), no_std)]
 
@@ -34,3 +59,6 @@ pub use mnc_runtime as runtime;
 pub use mnc_runtime::arena::Arena;
 pub use mnc_runtime::net::{Net, RunError};
 pub use mnc_runtime::packed::{PackedWeights, WeightError};
+pub use mnc_runtime::team::Team;
+#[cfg(feature = "std")]
+pub use mnc_runtime::team::run_batch;

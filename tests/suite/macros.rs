@@ -118,7 +118,7 @@ fn weights_given_at_run_time_are_checked_and_used() {
 #[test]
 fn emitted_code_of_random_nets_computes_what_the_graphs_do() {
     const NETS: u64 = 60;
-    let package = Package::new("random-nets", true);
+    let package = Package::new("random-nets");
     let (mut items, mut cases, mut wanted) = (String::new(), Vec::new(), Vec::new());
     for seed in 0..NETS {
         let case = r#gen::seeded(1000 + seed);
@@ -129,7 +129,10 @@ fn emitted_code_of_random_nets_computes_what_the_graphs_do() {
         }
         let name = format!("net{seed}");
         let meta = plan::Meta { name: name.clone(), preprocess: no_preprocess(), labels: Vec::new(), params: 0 };
-        let plan = plan::build(&graph, meta, &plan::Options::LAYERED).unwrap();
+        // every way to plan: threads, streaming, for speed and for memory
+        let stream = [plan::Stream::Auto, plan::Stream::Never, plan::Stream::Always][seed as usize % 3];
+        let prefer = [plan::Prefer::Speed, plan::Prefer::Memory][seed as usize / 3 % 2];
+        let plan = plan::build(&graph, meta, &plan::Options { threads: 1 + seed as usize % 4, prefer, stream }).unwrap();
         let options = rust::Options {
             type_name: rust::type_name(&name),
             docs: Vec::new(),
@@ -163,7 +166,7 @@ fn no_preprocess() -> front::Preprocess {
 #[test]
 fn macro_nets_of_all_shipped_specs_compute_what_the_graphs_do() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nets");
-    let package = Package::new("shipped-nets", false);
+    let package = Package::new("shipped-nets");
     let (mut items, mut cases, mut wanted) = (String::new(), Vec::new(), Vec::new());
     for spec in toml_files(&folder) {
         let name = rust::type_name(spec.file_stem().unwrap().to_str().unwrap());
@@ -188,7 +191,7 @@ fn macro_nets_of_all_shipped_specs_compute_what_the_graphs_do() {
 #[test]
 fn macro_nets_of_real_checkpoints_give_the_publishers_outputs() {
     let Some(data) = data::dir("macros::macro_nets_of_real_checkpoints_give_the_publishers_outputs") else { return };
-    let package = Package::new("checkpoints", false);
+    let package = Package::new("checkpoints");
     let (mut items, mut cases, mut wanted) = (String::new(), Vec::new(), Vec::new());
     let mut add = |name: &str, folder: &str, inputs: Vec<Vec<f32>>, outputs: Vec<Vec<f64>>| {
         let (spec, checkpoint) = (checkpoints::spec(name), data.join(folder).join(format!("{name}.safetensors")));
@@ -232,7 +235,7 @@ fn macro_nets_of_real_checkpoints_give_the_publishers_outputs() {
 /// What cargo and an editor rely on: a changed spec or checkpoint rebuilds the crate, an unchanged one costs nothing.
 #[test]
 fn a_changed_spec_rebuilds_the_program() {
-    let package = Package::new("rebuilt", false);
+    let package = Package::new("rebuilt");
     let spec = |out: usize| {
         format!(
             "[net]\nname = \"n\"\ninput = {{ height = 4, width = 4 }}\nlabels = \"labels.txt\"\n\

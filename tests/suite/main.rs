@@ -18,6 +18,7 @@ mod real;
 mod separate;
 mod spec;
 mod stream;
+mod threads;
 mod tidy;
 mod tolerance;
 mod weights;

@@ -25,20 +25,18 @@ pub struct NetCase {
 static BUILDING: Mutex<()> = Mutex::new(());
 
 impl Package {
-    /// An empty package with one dependency: mnc, with its default features. What an earlier run left is removed. With `folded`
-    /// its kernels are compiled for the nets' constant shapes, as in a release build; otherwise it calls the runtime's.
-    pub fn new(name: &str, folded: bool) -> Self {
+    /// An empty package with one dependency: mnc, with its default features. What an earlier run left is removed.
+    pub fn new(name: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages").join(name);
         let _ = fs::remove_dir_all(&dir);
-        let assertions = !folded;
         let package = Self { name: name.to_owned(), dir };
         package.write(
             "Cargo.toml",
             format!(
                 "[package]\nname = {name:?}\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
                  [dependencies]\nmnc = {{ path = {root:?} }}\n\n\
-                 [profile.dev]\nopt-level = 1\ndebug = false\ndebug-assertions = {assertions}\nincremental = false\n\n\
+                 [profile.dev]\nopt-level = 1\ndebug = false\nincremental = false\n\n\
                  [profile.dev.package.mnc-runtime]\nopt-level = 3\n"
             ),
         );
@@ -74,7 +72,8 @@ impl Package {
 
     /// Gives the package a program that runs every net of `cases` on its inputs, builds it, and returns the outputs, one
     /// vector an input. `items` are modules and macro calls. Each net is run through the trait with
-    /// an arena of its own, and by `run_in` in a foreign one; both must give the same bits, and nothing may be allocated.
+    /// an arena of its own, by `run_in` in a foreign one and by `run_on` with a team; all must give the same bits, and on one
+    /// thread nothing may be allocated.
     pub fn run_nets(&self, items: &str, cases: &[NetCase]) -> Vec<Vec<Vec<f32>>> {
         let calls: String = cases.iter().map(|c| format!("    net!({}, {}, input, output);\n", c.path, c.inputs.len())).collect();
         self.write("src/main.rs", format!("{DRIVER}\n{items}\nfn nets(input: &mut Input, output: &mut Output) {{\n{calls}}}\n"));

@@ -114,9 +114,16 @@ pub(super) struct Engine {
     /// What computes.
     #[arg(long, value_enum, default_value = "jit")]
     pub engine: EngineName,
-    /// Threads. Only 1 is possible so far.
-    #[arg(long, default_value = "1", value_name = "N")]
-    pub threads: usize,
+    #[command(flatten)]
+    pub threads: Threads,
+}
+
+/// How many threads share an inference.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct Threads {
+    /// Threads that share an inference, from 1 to 64, instead of the spec's `plan.threads`.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
 }
 
 /// The engines that `--engine` knows.
@@ -163,6 +170,8 @@ pub(super) struct Show {
 pub(super) struct Verify {
     #[command(flatten)]
     pub spec: Spec,
+    #[command(flatten)]
+    pub threads: Threads,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,

@@ -11,6 +11,8 @@ use crate::Compiled;
 use crate::back::clif::{JitNet, compile_jit};
 use crate::back::native::NativeNet;
 use crate::diag::Diagnostic;
+use crate::front::Net;
+use crate::front::ast::MAX_THREADS;
 use crate::ir::eval::eval;
 
 /// A net ready to run.
@@ -26,7 +28,6 @@ pub(super) enum Engine<'a> {
 impl<'a> Engine<'a> {
     /// The engine that `args` ask for.
     pub fn new(args: &args::Engine, net: &'a Compiled) -> Result<Self, Failure> {
-        check_threads(args.threads)?;
         match args.engine {
             EngineName::Jit => Self::jit(net),
             EngineName::Native => Ok(Self::native(net, Isa::detect())),
@@ -62,8 +63,7 @@ impl<'a> Engine<'a> {
                 Ok(start.elapsed())
             }
             Engine::Native(net) => {
-                net.run(input, output)
-                    .map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
+                net.run(input, output).map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
                 Ok(start.elapsed())
             }
             Engine::Reference(net) => {
@@ -76,13 +76,37 @@ impl<'a> Engine<'a> {
     }
 }
 
-/// One thread is all there is so far.
-pub(super) fn check_threads(threads: usize) -> Result<(), Failure> {
-    if threads == 1 {
-        return Ok(());
+impl args::Threads {
+    /// Makes `net` one for as many threads as the user says, if he does.
+    pub fn apply(self, net: &mut Net) -> Result<(), Failure> {
+        let Some(threads) = self.threads else { return Ok(()) };
+        if !(1..=MAX_THREADS).contains(&threads) {
+            let d = Diagnostic::error(format!(
+                "`--threads {threads}` is not possible: from 1 to {MAX_THREADS} threads share an inference"
+            ));
+            return Err(Failure::input(d));
+        }
+        net.plan.threads = threads;
+        Ok(())
     }
-    Err(Failure::input(
-        Diagnostic::error(format!("`--threads {threads}` is not possible: every engine runs on one thread so far"))
-            .help("leave it out, or write `--threads 1`; several processes can share the work on many pictures"),
-    ))
+}
+
+impl args::Engine {
+    /// Makes `net` one for this engine.
+    pub fn apply(&self, net: &mut Net) -> Result<(), Failure> {
+        self.threads.apply(net)?;
+        let single = match self.engine {
+            EngineName::Native => return Ok(()),
+            EngineName::Jit => "jit",
+            EngineName::Reference => "reference",
+        };
+        net.plan.threads = 1;
+        match self.threads.threads {
+            None | Some(1) => Ok(()),
+            Some(n) => Err(Failure::input(
+                Diagnostic::error(format!("`--threads {n}` is not possible: the engine `{single}` runs on one thread"))
+                    .help("with `--engine native` several threads share an inference"),
+            )),
+        }
+    }
 }

@@ -19,8 +19,9 @@ use crate::ir::op::Activation;
 const MANY: usize = 4;
 
 pub(super) fn run(args: &Run, console: &mut Console) -> Result<(), Failure> {
-    super::engine::check_threads(args.engine.threads)?;
-    let net = console.compile(&args.spec)?;
+    let mut net = console.load(&args.spec)?;
+    args.engine.apply(&mut net)?;
+    let net = console.compile_net(net)?;
     match (&args.input, &args.output) {
         (Some(input), Some(output)) => tensor(args, &net, input, output, console),
         _ => pictures(args, &net, console),

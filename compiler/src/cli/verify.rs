@@ -25,7 +25,9 @@ use crate::ir::{Graph, Op, Shape};
 const INPUTS: u64 = 3;
 
 pub(super) fn run(args: &Verify, console: &mut Console) -> Result<(), Failure> {
-    let net = console.compile(&args.spec)?;
+    let mut net = console.load(&args.spec)?;
+    args.threads.apply(&mut net)?;
+    let net = console.compile_net(net)?;
     let mut engines: Vec<Engine<'_>> = Isa::available().map(|isa| Engine::native(&net, isa)).collect();
     console.spin("compiling");
     let jit = Engine::jit(&net);

@@ -41,6 +41,10 @@ macro_rules! net {
             <$net>::run_in(&mut arena, x.as_slice().try_into().unwrap(), again.as_mut_slice().try_into().unwrap());
             assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{}: run allocated", stringify!($net));
             assert!(y.iter().zip(&again).all(|(a, b)| a.to_bits() == b.to_bits()), "{}: run and run_in differ", stringify!($net));
+            let mut team = mnc::Team::new(3);
+            let mut shared = vec![f32::NAN; <$net>::OUTPUT_LEN];
+            mnc::Net::run_on(&mut *net, &mut team, &x, &mut shared).unwrap();
+            assert!(y.iter().zip(&shared).all(|(a, b)| a.to_bits() == b.to_bits()), "{}: run and run_on differ", stringify!($net));
             assert_eq!(<$net>::ARENA_BYTES, std::mem::size_of_val(arena.as_mut_slice()));
             $output.push(y.len() as f32);
             $output.extend(y);

@@ -1,0 +1,118 @@
+//! Threads, streaming and batches: whatever the plan, an inference gives the same bits.
+
+use std::path::Path;
+
+use mnc_compiler::back::native::NativeNet;
+use mnc_compiler::front;
+use mnc_compiler::ir::Graph;
+use mnc_compiler::ir::random::Random;
+use mnc_compiler::plan::{self, Options, Prefer, Stream};
+use mnc_compiler::{compile, pass};
+use mnc_runtime::isa::Isa;
+use mnc_runtime::net::{Net, RunError};
+use mnc_runtime::team::{Team, run_batch};
+
+use crate::r#gen;
+use crate::plan::meta;
+
+/// What a plan may be made for, besides threads.
+const STYLES: [Options; 4] = [
+    Options::LAYERED,
+    Options { stream: Stream::Auto, ..Options::LAYERED },
+    Options { stream: Stream::Always, ..Options::LAYERED },
+    Options { prefer: Prefer::Memory, stream: Stream::Auto, ..Options::LAYERED },
+];
+
+/// The most threads that are tried.
+const THREADS: usize = 4;
+
+fn bits(output: &[f32]) -> Vec<u32> {
+    output.iter().map(|v| v.to_bits()).collect()
+}
+
+/// The answer into an output of garbage.
+fn infer(net: &mut impl Net, input: &[f32]) -> Vec<u32> {
+    let mut output = vec![f32::NAN; net.output_shape().iter().product()];
+    net.run(input, &mut output).expect("lengths are those of the shapes");
+    bits(&output)
+}
+
+/// Plans `graph` in every style for every number of threads and compares; returns how many stages were streamed and shared.
+fn same_bits(what: &str, graph: &Graph, input: &[f32], team: &mut Team) -> [usize; 2] {
+    let isa = Isa::detect();
+    let plan = |options: Options| plan::build(graph, meta("net"), &options).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let want = infer(&mut NativeNet::new(plan(Options::LAYERED), isa), input);
+    let mut seen = [0; 2];
+    for style in STYLES {
+        for threads in 1..=THREADS {
+            let options = Options { threads, ..style };
+            let plan = plan(options);
+            seen[0] += plan.stages.iter().filter(|s| s.steps.len() > 1).count();
+            seen[1] += plan.stages.iter().filter(|s| threads > 1 && s.split != plan::Split::Alone).count();
+            let mut net = NativeNet::new(plan, isa);
+            assert_eq!(infer(&mut net, input), want, "{what}, {options:?}");
+            let mut output = vec![f32::NAN; want.len()];
+            net.run_on(team, input, &mut output).unwrap();
+            assert_eq!(bits(&output), want, "{what}, {options:?}, by a team of {}", team.threads());
+        }
+    }
+    seen
+}
+
+#[test]
+fn random_nets_give_the_same_bits_by_any_plan() {
+    let mut team = Team::new(3);
+    let mut seen = [0; 2];
+    for seed in 0..120 {
+        let case = r#gen::seeded(seed);
+        let mut graph = case.graph.clone();
+        pass::run(&mut graph, &Default::default(), None, None).unwrap();
+        for (form, graph) in [("as drawn", &case.graph), ("after the passes", &graph)] {
+            let [streamed, shared] = same_bits(&format!("seed {seed} {form}"), graph, &case.input, &mut team);
+            seen = [seen[0] + streamed, seen[1] + shared];
+        }
+    }
+    assert!(seen.iter().all(|&n| n > 100), "{seen:?} stages were streamed and shared");
+}
+
+#[test]
+fn mobilenets_give_the_same_bits_by_any_plan() {
+    let mut team = Team::new(4);
+    for name in ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/nets/{name}.toml"));
+        let (net, _) = front::load(&path, &[], None).unwrap();
+        let input = r#gen::uniform(&mut Random::new(9), net.graph.shape(net.graph.inputs[0]).elements(), -2.0, 2.0);
+        let graph = compile(net).unwrap().graph;
+        let [streamed, shared] = same_bits(name, &graph, &input, &mut team);
+        assert!(streamed > 10 && shared > 10, "{name}: {streamed} stages streamed, {shared} shared");
+    }
+}
+
+/// Pictures of a batch by as many nets as there are, each answer that of its picture alone.
+#[test]
+fn a_batch_is_its_pictures_one_by_one() {
+    let case = r#gen::seeded(3);
+    let plan = plan::build(&case.graph, meta("net"), &Options::LAYERED).unwrap();
+    let net = NativeNet::new(plan, Isa::detect());
+    let (n_in, n_out) = (case.input.len(), net.output_shape().iter().product::<usize>());
+    let inputs = r#gen::uniform(&mut Random::new(1), n_in * 13, -2.0, 2.0);
+    let want: Vec<u32> = inputs.chunks(n_in).flat_map(|x| infer(&mut net.clone(), x)).collect();
+    for threads in 1..=THREADS {
+        for count in [1, 2, 5] {
+            let mut nets = vec![net.clone(); count];
+            let mut outputs = vec![f32::NAN; n_out * 13];
+            run_batch(&mut Team::new(threads), &mut nets, &inputs, &mut outputs).unwrap();
+            assert_eq!(bits(&outputs), want, "{count} nets on {threads} threads");
+        }
+    }
+    let mut team = Team::new(2);
+    let mut outputs = vec![7.0; n_out * 13];
+    let none: &mut [NativeNet] = &mut [];
+    assert_eq!(run_batch(&mut team, none, &inputs, &mut outputs), Err(RunError::Nets));
+    let mut nets = [net];
+    let error = run_batch(&mut team, &mut nets, &inputs[1..], &mut outputs).unwrap_err();
+    assert!(matches!(error, RunError::Input { .. }), "{error}");
+    let error = run_batch(&mut team, &mut nets, &inputs, &mut outputs[1..]).unwrap_err();
+    assert!(matches!(error, RunError::Output { .. }), "{error}");
+    assert!(outputs.iter().all(|&v| v == 7.0), "nothing was computed");
+}
