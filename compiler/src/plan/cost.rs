@@ -308,7 +308,6 @@ mod tests {
             weight,
             bias: None,
             act: Activation::Relu6,
-            scaled: false,
             residual: false,
             pool: false,
         };
