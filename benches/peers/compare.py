@@ -5,6 +5,7 @@ DIR is the folder that setup.sh filled. Run it with DIR/v/bin/python.
 
 import argparse
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
@@ -19,8 +20,9 @@ import numpy as np
 import graph
 
 HERE = Path(__file__).resolve().parent
-PYTHON_PEERS = ["onnxruntime", "openvino", "litert", "ncnn", "mnn"]
-RUST_PEERS = ["tract", "rten"]
+# Engines and the packages whose versions are theirs.
+PYTHON_PEERS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert", "ncnn": "ncnn", "mnn": "MNN"}
+RUST_PEERS = {"tract": "tract-onnx", "rten": "rten"}
 MNC = ["mnc", "mnc-jit"]
 NETS = ["v1", "v2", "v3-large", "v3-small", "v4-small", "v1-grey", "edgetpu-xs"]
 TITLES = {
@@ -173,7 +175,7 @@ def difference(output: np.ndarray, reference: np.ndarray) -> float:
 def compare(args: argparse.Namespace, place: Place) -> dict:
     """Latency: all nets, all engines."""
     children, missing = start(args.engines, place, args.threads)
-    results = header(args, place, children)
+    results = header(args)
     results["peak_gflops"] = peak(children)
     results["call_ms"] = {}
     for engine, child in children.items():
@@ -196,33 +198,29 @@ def compare(args: argparse.Namespace, place: Place) -> dict:
     return results
 
 
-def header(args: argparse.Namespace, place: Place, children: dict[str, Child]) -> dict:
+def header(args: argparse.Namespace) -> dict:
     """What has to be known of a measurement."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    versions = {}
-    for engine, child in children.items():
-        if engine in PYTHON_PEERS:
-            versions[engine] = child.ask(f"version {engine}")
     return {
         "date": datetime.date.today().isoformat(),
         "cpu": cpu or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": args.threads,
         "rounds": args.rounds,
-        "versions": versions | rust_versions(),
+        "versions": {engine: version for engine in args.engines if (version := version_of(engine))},
     }
 
 
-def rust_versions() -> dict[str, str]:
-    """Versions of the Rust engines, from the lock file they are built with."""
-    lock = (HERE / "Cargo.lock").read_text().splitlines()
-    versions = {}
-    for name, package in (("tract", "tract-onnx"), ("rten", "rten"), ("mnc", "mnc")):
-        at = lock.index(f'name = "{package}"') if f'name = "{package}"' in lock else None
-        if at is not None:
-            versions[name] = lock[at + 1].split('"')[1]
-    return versions
+def version_of(engine: str) -> str | None:
+    """The version of a Python package, or of a Rust one in the lock file it is built with."""
+    if engine in PYTHON_PEERS:
+        try:
+            return importlib.metadata.version(PYTHON_PEERS[engine])
+        except importlib.metadata.PackageNotFoundError:
+            return None
+    lock, name = (HERE / "Cargo.lock").read_text().splitlines(), f'name = "{RUST_PEERS.get(engine, engine)}"'
+    return lock[lock.index(name) + 1].split('"')[1] if name in lock else None
 
 
 def table(head: list[str], rows: list[list[str]]) -> None:
@@ -305,7 +303,7 @@ def throughput(args: argparse.Namespace, place: Place) -> dict:
     # One process that may use all cores, in place of one a core.
     whole = ["openvino-throughput", "mnc-batch"]
     engines = args.engines + [e for e in whole if e.split("-")[0] in args.engines]
-    results = header(args, place, {})
+    results = header(args)
     results["throughput"] = {}
     for net in args.nets:
         found = {"title": TITLES.get(net, net), "images_per_s": {}, "refused": {}}
@@ -353,25 +351,31 @@ def cold(args: argparse.Namespace, place: Place) -> dict:
         "tract": [place.programs / "rust-peers", "once", "tract", "v1", place.models],
         "rten": [place.programs / "rust-peers", "once", "rten", "v1", place.models],
     }
-    absent = [name for name, command in commands.items() if not command[0].exists()]
-    for name in absent:
-        print(f"{name} refuses: {commands.pop(name)[0].name} is not built")
-    if "nothing" in absent:
-        raise SystemExit("compare.py: nothing to compare a start with; run setup.sh first")
     times: dict[str, list[float]] = {name: [] for name in commands}
+    refused: dict[str, str] = {}
     for _ in range(20 * args.rounds):
-        for name, command in commands.items():
-            times[name].append(process(command))
-    results = header(args, place, {}) | {"cold": {}}
+        for name in (n for n in commands if n not in refused):
+            try:
+                times[name].append(process(commands[name]))
+            except Refusal as reason:
+                refused[name] = str(reason)
+    for name, reason in refused.items():
+        print(f"{name} refuses: {reason}")
+        del commands[name]
+    if "nothing" in refused:
+        raise SystemExit("compare.py: without `nothing` there is nothing to compare a start with; run setup.sh")
+    results = header(args) | {"cold": {}}
     base = statistics.median(times["nothing"])
     rows = []
     for name, command in commands.items():
-        told = subprocess.run([*command, "memory"] if name in ("nothing", "mnc") else command, capture_output=True, text=True)
-        memory = {key.rstrip(":"): value for key, value, *_ in map(str.split, told.stdout.splitlines())}
+        told = [*command, "memory"] if name in ("nothing", "mnc") else command
+        answer = subprocess.run(told, check=True, capture_output=True, text=True).stdout
+        lines = [line.split() for line in answer.splitlines()]
+        memory = {line[0].rstrip(":"): line[1] for line in lines if len(line) > 1}
         found = {
             "min_ms": min(times[name]),
             "median_ms": statistics.median(times[name]),
-            "peak_kib": int(memory["VmHWM"]),
+            "peak_kib": int(memory.get("VmHWM", 0)),
             "binary_bytes": command[0].stat().st_size,
             "weight_bytes": int(memory.get("weight_bytes", 0)),
             "arena_bytes": int(memory.get("arena_bytes", 0)),
@@ -389,11 +393,14 @@ def process(command: list) -> float:
     """Milliseconds from the start of a process to its end."""
     quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     begin = time.perf_counter()
-    pid = os.posix_spawn(command[0], [str(word) for word in command], os.environ, file_actions=quiet)
+    try:
+        pid = os.posix_spawn(command[0], [str(word) for word in command], os.environ, file_actions=quiet)
+    except OSError as error:
+        raise Refusal(f"{Path(command[0]).name}: {error.strerror}") from error
     _, status = os.waitpid(pid, 0)
     took = 1e3 * (time.perf_counter() - begin)
     if status:
-        raise SystemExit(f"compare.py: {Path(command[0]).name} failed")
+        raise Refusal(f"{Path(command[0]).name} failed with code {os.waitstatus_to_exitcode(status)}")
     return took
 
 
@@ -408,7 +415,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=float, default=0.2, metavar="S", help="seconds of an engine's turn in a round (0.2)")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="the same for --throughput (2)")
     parser.add_argument("--nets", type=words(NETS), default=NETS, metavar="A,B", help=f"some of {','.join(NETS)}")
-    every = MNC + PYTHON_PEERS + RUST_PEERS
+    every = [*MNC, *PYTHON_PEERS, *RUST_PEERS]
     parser.add_argument("--engines", type=words(every), default=every, metavar="A,B", help=f"some of {','.join(every)}")
     parser.add_argument("--mnc", type=Path, metavar="PATH", help="another mnc-peer than DIR's")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers there")

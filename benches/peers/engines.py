@@ -4,12 +4,10 @@
     run K                             the milliseconds of K inferences, after one that is not counted
     for SECONDS                       how many inferences were done, and the seconds they took
     output                            the last output
-    version ENGINE                    the version of the package
 
 Where an engine cannot do what is asked, the answer is `refuses: ` and the reason. The crate `serve` is the same in Rust.
 """
 
-import importlib.metadata
 import os
 import sys
 import time
@@ -21,9 +19,7 @@ import graph
 
 
 class Engine:
-    """A net ready to run on the input it was loaded with. `run` returns the output, or None if `output` has to fetch it."""
-
-    package = ""
+    """A net ready to run on the input it was loaded with. `run` leaves the output in `last`, or else `output` fetches it."""
 
     def __init__(self, net: str, threads: int, folder: Path):
         self.net, self.threads, self.folder = net, threads, folder
@@ -55,8 +51,6 @@ class Engine:
 class OnnxRuntime(Engine):
     """ONNX Runtime, CPU provider."""
 
-    package = "onnxruntime"
-
     def __init__(self, *args):
         super().__init__(*args)
         import onnxruntime as ort
@@ -73,7 +67,6 @@ class OnnxRuntime(Engine):
 class OpenVino(Engine):
     """OpenVINO, CPU plugin, f32, tuned for latency."""
 
-    package = "openvino"
     hint = "LATENCY"
 
     def __init__(self, *args):
@@ -115,8 +108,6 @@ class OpenVinoThroughput(OpenVino):
 class LiteRt(Engine):
     """LiteRT's interpreter, which hands what it can to XNNPACK."""
 
-    package = "ai-edge-litert"
-
     def __init__(self, *args):
         super().__init__(*args)
         from ai_edge_litert.interpreter import Interpreter
@@ -134,8 +125,6 @@ class LiteRt(Engine):
 
 class Ncnn(Engine):
     """ncnn, f32."""
-
-    package = "ncnn"
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -161,12 +150,9 @@ class Ncnn(Engine):
 class Mnn(Engine):
     """MNN, f32, through its module interface."""
 
-    package = "mnn"
-
     def __init__(self, *args):
         super().__init__(*args)
-        import MNN.expr as expr
-        import MNN.nn as nn
+        from MNN import expr, nn
 
         runtime = nn.create_runtime_manager(({"backend": "CPU", "numThread": self.threads, "precision": "high"},))
         self.module = nn.load_module_from_file(self.file("mnn"), ["input"], ["output"], runtime_manager=runtime)
@@ -206,8 +192,6 @@ def answer(words: list[str], engine: Engine | None) -> tuple[str, Engine | None]
             return f"{count} {took}", engine
         case ["output"]:
             return " ".join(map(str, engine.output().ravel().astype(float))), engine
-        case ["version", name]:
-            return importlib.metadata.version(ENGINES[name].package), engine
     raise ValueError(f"no such request: {' '.join(words)}")
 
 

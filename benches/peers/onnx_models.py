@@ -51,9 +51,7 @@ class Writer:
         if layer.bias is not None:
             inputs.append(self.constant(f"{layer.name}.bias", layer.bias))
         kernel = list(weight.shape[:2])
-        return self.node(
-            "Conv", inputs, layer.name, kernel_shape=kernel, strides=layer.stride, pads=layer.pad, group=groups
-        )
+        return self.node("Conv", inputs, layer.name, kernel_shape=kernel, strides=layer.stride, pads=layer.pad, group=groups)
 
     def layer(self, layer: graph.Layer, inputs: list[str]) -> str:
         match layer.op:

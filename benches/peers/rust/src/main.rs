@@ -107,8 +107,7 @@ impl Rten {
 impl Engine for Rten {
     fn run(&mut self) -> Result<(), String> {
         let input = vec![(self.ends.0, self.input.view().into())];
-        let mut answer =
-            self.model.run(input, &[self.ends.1], Some(self.options.clone())).map_err(|e| e.to_string())?;
+        let mut answer = self.model.run(input, &[self.ends.1], Some(self.options.clone())).map_err(|e| e.to_string())?;
         let answer: RtenTensor<f32> = answer.remove(0).try_into().map_err(|_| "the output is not f32")?;
         self.output = answer.into_data();
         Ok(())
