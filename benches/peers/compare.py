@@ -15,7 +15,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
+try:
+    import numpy as np
+except ModuleNotFoundError:
+    raise SystemExit("compare.py: numpy is missing here; run it with DIR/v/bin/python") from None
 
 import graph
 
@@ -443,6 +446,9 @@ def main() -> None:
     if not args.dir.is_dir():
         raise SystemExit(f"compare.py: {args.dir} is no folder; run setup.sh {args.dir} first")
     place = Place(args.dir, args.mnc)
+    absent = [net for net in args.nets if not (place.models / f"{net}.json").exists()]
+    if absent:
+        raise SystemExit(f"compare.py: {args.dir} has no model of {', '.join(absent)}; run setup.sh {args.dir}")
     fine = True
     if args.throughput:
         results = throughput(args, place)
