@@ -160,10 +160,11 @@ def measure(net: str, children: dict[str, Child], args: argparse.Namespace) -> d
             except Refusal as reason:
                 refused[engine] = str(reason)
     result = {"refused": refused, "engines": {}}
-    reference = next((outputs[e] for e in [*MNC, *outputs] if e in outputs), None)
+    reference = next((e for e in [*MNC, *outputs] if e in outputs), None)
+    result["reference"] = reference
     for engine in (e for e in times if e not in refused):
         found = {"min_ms": min(times[engine]), "median_ms": statistics.median(times[engine]), "runs": len(times[engine])}
-        found["difference"] = difference(outputs[engine], reference)
+        found["difference"] = difference(outputs[engine], outputs[reference])
         result["engines"][engine] = found
     return result
 
@@ -268,11 +269,14 @@ def report(results: dict, engines: list[str]) -> bool:
         )
     table(["net", "best peer", "mnc/best", "jit/mnc", "tract/mnc", "rten/mnc", "GFLOP/s", "of one core"], rows)
 
-    print("\nlargest difference of outputs from mnc's, relative to the largest output")
+    print("\nlargest difference of outputs from one engine's, relative to the largest output")
     rows = []
     for net, found in r["nets"].items():
-        rows.append([net] + [f"{found['engines'][e]['difference']:.0e}" if e in found["engines"] else "-" for e in engines])
-    table(["net", *engines], rows)
+        rows.append(
+            [net, found["reference"] or "-"]
+            + [f"{found['engines'][e]['difference']:.0e}" if e in found["engines"] else "-" for e in engines]
+        )
+    table(["net", "from", *engines], rows)
 
     print("\nmicroseconds of a call: a net of 64 multiply-adds")
     print("  ".join(f"{e} {1e3 * ms:.1f}" for e, ms in r["call_ms"].items()))

@@ -2,7 +2,8 @@
 # Installs the engines that mnc is compared with, and makes their models: setup.sh DIR
 #
 # DIR gets about 9 GB: v (virtual environment with the engines), tf (another one, which only makes TFLite models), target (mnc,
-# tract and rten), m (models). Run again, it does only what is missing, but builds and exports mnc anew.
+# tract and rten), m (models). Run again, it installs what has changed, and makes the models anew.
+# CARGO_FLAGS in the environment are handed to cargo build.
 set -euo pipefail
 
 if [ $# -ne 1 ]; then
@@ -31,8 +32,11 @@ environment v requirements.txt
 environment tf requirements-tflite.txt
 
 echo "building mnc, tract and rten"
-# shellcheck disable=SC2086 # CARGO_FLAGS may hold several
-cargo build --release --locked --manifest-path "$here/Cargo.toml" --target-dir "$dir/target" ${CARGO_FLAGS:-}
+# One after the other: built together they would share their dependencies' features, and mnc would not be what users build.
+for package in mnc-peer rust-peers; do
+  # shellcheck disable=SC2086 # CARGO_FLAGS may hold several
+  cargo build --release --locked --manifest-path "$here/Cargo.toml" --target-dir "$dir/target" -p $package ${CARGO_FLAGS:-}
+done
 
 echo "writing models"
 "$dir/target/release/mnc-peer" export "$dir/m"
