@@ -18,7 +18,7 @@ pub fn export(folder: &Path) -> Result<(), String> {
 }
 
 fn one(spec: &Spec, folder: &Path) -> Result<(), String> {
-    let graph = spec.load()?.graph;
+    let graph = spec.load(1)?.graph;
     let (mut weights, mut layers, mut places) = (Vec::new(), Vec::new(), HashMap::new());
     // An array is where it starts in the weights, and its shape.
     let mut array = |id: ConstId, shape: &[usize]| {

@@ -9,7 +9,7 @@ mod nets;
 
 use std::process::ExitCode;
 
-use mnc::Net;
+use mnc::{Net, Team};
 use mnc::runtime::isa::{Isa, peak_fma};
 use serve::{Engine, Loaded, Request, serve};
 
@@ -31,25 +31,33 @@ fn main() -> ExitCode {
     }
 }
 
+/// Pictures that every thread of a batch has on average.
+const PICTURES: usize = 8;
+
 fn load(request: &Request) -> Loaded {
-    // Here a number of threads goes in, once nets can have one.
-    if request.threads != 1 && request.engine != "mnc-batch" {
-        return Err("nets run on one thread so far".into());
-    }
     let spec = Spec::find(&request.net)?;
-    let net = match request.engine.as_str() {
-        "mnc" => (spec.boxed)(),
-        "mnc-jit" => jit(spec)?,
-        // Here goes a run over several pictures at a time, once there is one.
-        "mnc-batch" => return Err("there is no run over several pictures so far".into()),
-        other => return Err(format!("no engine {other}")),
+    let threads = request.threads;
+    let input = request.input()?;
+    let net = match (request.engine.as_str(), threads) {
+        ("mnc", 1 | 2) => (spec.boxed[threads - 1])(),
+        ("mnc", _) => return Err("this program has nets for one thread and for two".into()),
+        ("mnc-jit", _) => jit(spec, threads)?,
+        ("mnc-batch", _) => {
+            let nets: Vec<_> = (0..threads).map(|_| (spec.boxed[0])()).collect();
+            let [one_in, one_out] = [nets[0].input_shape(), nets[0].output_shape()].map(|s| s.iter().product::<usize>());
+            let pictures = threads * PICTURES;
+            let inputs = input.iter().copied().cycle().take(pictures * one_in).collect();
+            let outputs = vec![0.0; pictures * one_out];
+            return Ok(Box::new(Batch { nets, team: Team::new(threads), inputs, outputs, pictures }));
+        }
+        (other, _) => return Err(format!("no engine {other}")),
     };
     let output = vec![0.0; net.output_shape().iter().product()];
-    Ok(Box::new(Compiled { net, input: request.input()?, output }))
+    Ok(Box::new(Compiled { net, team: Team::new(threads), input, output }))
 }
 
-fn jit(spec: &Spec) -> Result<Box<dyn Net>, String> {
-    let compiled = mnc::compiler::compile(spec.load()?).map_err(|e| e.to_string())?;
+fn jit(spec: &Spec, threads: usize) -> Result<Box<dyn Net + Send>, String> {
+    let compiled = mnc::compiler::compile(spec.load(threads)?).map_err(|e| e.to_string())?;
     let net = mnc::compiler::back::clif::compile_jit(&compiled.plan).map_err(|e| e.to_string())?;
     Ok(Box::new(net))
 }
@@ -59,17 +67,41 @@ fn other(line: &str) -> Option<String> {
 }
 
 struct Compiled {
-    net: Box<dyn Net>,
+    net: Box<dyn Net + Send>,
+    team: Team,
     input: Vec<f32>,
     output: Vec<f32>,
 }
 
 impl Engine for Compiled {
     fn run(&mut self) -> Result<(), String> {
-        self.net.run(&self.input, &mut self.output).map_err(|e| e.to_string())
+        self.net.run_on(&mut self.team, &self.input, &mut self.output).map_err(|e| e.to_string())
     }
 
     fn output(&self) -> Vec<f32> {
         self.output.clone()
+    }
+}
+
+/// Many pictures, each on one core.
+struct Batch {
+    nets: Vec<Box<dyn Net + Send>>,
+    team: Team,
+    inputs: Vec<f32>,
+    outputs: Vec<f32>,
+    pictures: usize,
+}
+
+impl Engine for Batch {
+    fn run(&mut self) -> Result<(), String> {
+        mnc::run_batch(&mut self.team, &mut self.nets, &self.inputs, &mut self.outputs).map_err(|e| e.to_string())
+    }
+
+    fn pictures(&self) -> usize {
+        self.pictures
+    }
+
+    fn output(&self) -> Vec<f32> {
+        self.outputs[..self.outputs.len() / self.pictures].to_vec()
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `load ENGINE NET THREADS FOLDER` | `ok`, once the net has run |
 //! | `run K` | the milliseconds of K inferences, after one that is not counted |
-//! | `for SECONDS` | how many inferences were done, and the seconds they took |
+//! | `for SECONDS` | how many pictures were classified, and the seconds they took |
 //! | `output` | the last output |
 //!
 //! Where an engine cannot do what is asked, the answer is `refuses: ` and the reason.
@@ -20,6 +20,10 @@ pub trait Engine {
     /// # Errors
     /// What the engine says.
     fn run(&mut self) -> Result<(), String>;
+    /// Pictures of one inference.
+    fn pictures(&self) -> usize {
+        1
+    }
     /// What the last inference gave.
     fn output(&self) -> Vec<f32>;
 }
@@ -110,7 +114,7 @@ fn run_for(engine: &mut dyn Engine, seconds: f64) -> Result<String, String> {
     let (mut count, start, limit) = (0, Instant::now(), Duration::from_secs_f64(seconds));
     while start.elapsed() < limit {
         engine.run()?;
-        count += 1;
+        count += engine.pictures();
     }
     Ok(format!("{count} {}", start.elapsed().as_secs_f64()))
 }
