@@ -9,6 +9,7 @@
 //! program     a network as data, checked once, and the interpreter that streams it
 //! team        threads that share an inference, or a batch
 //! net         what every network can do
+//! abi         stages of a network for code that is not Rust: the JIT's, and object files
 //! arena, weights, packed, preprocess   the rest of a network: memory, constants, pixels to floats
 //! reference   the same operations as naive loops: the oracle
 //! ```
@@ -17,10 +18,13 @@
 //!
 //! Invariant: `unsafe` stands on these islands, nowhere else. `isa`: instructions that a token proves to exist. `kernel`: bands,
 //! whose callers keep their pointers good; the checked entries are such callers. `program/run.rs`: calls bands of a program
-//! that `program/check.rs`, which is safe code, let through. `team`: a borrowed closure handed to threads that are waited for.
+//! that `program/check.rs`, which is safe code, let through. `abi`: entries for
+//! machine code, whose makers keep what they ask for. `team`: a borrowed closure handed to threads that are waited for.
 //! `weights`: bytes seen as floats. `arena`: zeroed allocation.
 #![cfg_attr(not(feature = "std"), no_std)]
 
+#[cfg(target_pointer_width = "64")]
+pub mod abi;
 pub mod arena;
 pub mod isa;
 pub mod kernel;

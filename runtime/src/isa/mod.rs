@@ -116,14 +116,27 @@ impl Isa {
     /// that wants to tell its user asks [`Isa::requested`] first.
     #[must_use]
     pub fn detect() -> Self {
-        let known = DETECTED.load(Ordering::Relaxed);
-        if let Some(isa) = Self::available().find(|i| i.index() + 1 == known) {
+        if let Some(isa) = Self::detected(DETECTED.load(Ordering::Relaxed)) {
             return isa;
         }
         let best = Self::available().last().unwrap_or(Self::scalar());
         let isa = Self::requested().ok().flatten().unwrap_or(best);
         DETECTED.store(isa.index() + 1, Ordering::Relaxed);
         isa
+    }
+
+    /// What an earlier [`Isa::detect`] left in [`DETECTED`]; asks no CPU, for a virtual machine may take microseconds to answer.
+    const fn detected(known: u8) -> Option<Self> {
+        match known {
+            1 => Some(Self(Level::Scalar)),
+            #[cfg(target_arch = "aarch64")]
+            2 => Some(Self(Level::Neon)),
+            #[cfg(target_arch = "x86_64")]
+            3 => Some(Self(Level::Avx2)),
+            #[cfg(target_arch = "x86_64")]
+            4 => Some(Self(Level::Avx512)),
+            _ => None,
+        }
     }
 
     /// What the environment variable `MNC_ISA` asks for: nothing where it is unset or empty, and always without `std`.
@@ -217,6 +230,7 @@ mod tests {
     fn names_find_what_is_available() {
         for isa in Isa::available() {
             assert_eq!(Isa::named(isa.name()), Ok(isa));
+            assert_eq!(Isa::detected(isa.index() + 1), Some(isa));
         }
         assert_eq!(Isa::named("sse9"), Err(IsaError::Unknown));
         assert_eq!(Isa::named(""), Err(IsaError::Unknown));

@@ -64,7 +64,6 @@ impl<'a> Checked<'a> {
     }
 
     /// A program that [`Self::new`] let through before.
-    #[cfg(feature = "std")]
     pub(super) const fn known(program: Program<'a>) -> Self {
         Self(program)
     }

@@ -19,16 +19,19 @@
 //! band, so the result does not depend on the number of threads, to the bit. Bands of rows of a streamed stage compute the rows
 //! between them twice: each thread has rings of its own.
 //!
-//! `check` looks over a program, `run` runs it; a new kernel is a variant of [`Op`] and an arm in both.
+//! `check` looks over a program, `run` runs it, `record` writes it down for code in other languages; a new kernel is a variant of [`Op`] and an arm in each.
 
 mod check;
 #[cfg(feature = "std")]
 mod owned;
-mod run;
+pub(crate) mod record;
+pub(crate) mod run;
 
 pub use check::{Checked, ProgramError};
 #[cfg(feature = "std")]
 pub use owned::Owned;
+#[cfg(feature = "std")]
+pub use record::{Records, encode};
 
 use crate::params::{self, Activation};
 

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use super::check::{Checked, MOST_STEPS, reach};
+use super::record::Record;
 use super::{Added, Op, Place, Program, Split, Stage, Step, View};
 use crate::isa::Isa;
 use crate::kernel::bands::{Conv, Depthwise, Map, Mean, Pointwise, Window};
@@ -14,12 +15,13 @@ use crate::team::Team;
 
 /// Where an inference reads and writes: the start of each operand.
 #[derive(Clone, Copy)]
-struct Memory {
-    isa: Isa,
-    weights: *const f32,
-    arena: *mut f32,
-    input: *const f32,
-    output: *mut f32,
+#[repr(C)]
+pub(crate) struct Memory {
+    pub isa: Isa,
+    pub weights: *const f32,
+    pub arena: *mut f32,
+    pub input: *const f32,
+    pub output: *mut f32,
 }
 
 /// One inference's operands, as long as the program says, for all of its threads.
@@ -58,6 +60,20 @@ impl<'a> Inference<'a> {
             output: output.as_mut_ptr(),
         };
         Ok(Self { program, memory })
+    }
+
+    /// The part of thread `thread` of `threads` of one stage that was written down by itself.
+    ///
+    /// # Safety
+    /// The record is of a checked program, `memory` holds operands of its sizes, `threads` is at most the program's, every
+    /// thread below it does its part once, all before any goes on, and nothing else uses the operands meanwhile.
+    pub(crate) unsafe fn stage_alone(record: &'a Record<'a>, memory: Memory, thread: usize, threads: usize) {
+        let (stages, steps) = (core::slice::from_ref(&record.stage), record.steps());
+        let (orders, most) = (record.orders, record.threads);
+        let program = Program { stages, steps, orders, input: 0, output: 0, arena: 0, weights: 0, threads: most };
+        let inference = Self { program: Checked::known(program), memory };
+        // SAFETY: the caller's promise.
+        unsafe { inference.stage(&record.stage, steps, thread, threads) };
     }
 
     /// The part of thread `thread` of `threads`; `wait` returns when all threads have called it.
