@@ -27,6 +27,18 @@ pub struct Compiled {
     pub weights_from: String,
 }
 
+impl Compiled {
+    /// The same graph planned layer by layer on one thread, for kernels that know neither streams nor threads.
+    ///
+    /// # Errors
+    /// The graph has no plan, which it had.
+    pub fn layered(&self) -> Result<Plan, PlanError> {
+        let Plan { name, preprocess, labels, params, .. } = &self.plan;
+        let (name, preprocess, labels) = (name.clone(), preprocess.clone(), labels.clone());
+        plan::build(&self.graph, plan::Meta { name, preprocess, labels, params: *params }, &plan::Options::LAYERED)
+    }
+}
+
 /// Why a net is not compiled.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CompileError {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use mnc_compiler::back::clif::compile_jit;
+use mnc_compiler::back::clif::{JitOptions, compile_jit_with};
 use mnc_compiler::back::native::{self, NativeNet};
 use mnc_compiler::ir::op::{Activation, Op};
 use mnc_compiler::ir::{Graph, NodeId, Shape, eval};
@@ -36,11 +36,14 @@ fn engines() -> Vec<Engine> {
         name: format!("native {}", isa.name()),
         compile: Box::new(move |plan| Box::new(NativeNet::new(plan.clone(), isa))),
     };
-    let jit = Engine {
-        name: "jit".into(),
-        compile: Box::new(|plan| Box::new(compile_jit(plan).unwrap_or_else(|e| panic!("{e}\n{}", plan::print::text(plan))))),
+    let jit = |self_contained| Engine {
+        name: if self_contained { "jit, self-contained" } else { "jit" }.into(),
+        compile: Box::new(move |plan| {
+            let jit = compile_jit_with(plan, JitOptions { self_contained });
+            Box::new(jit.unwrap_or_else(|e| panic!("{e}\n{}", plan::print::text(plan))))
+        }),
     };
-    Isa::available().map(native).chain([jit]).collect()
+    Isa::available().map(native).chain([false, true].map(jit)).collect()
 }
 
 /// One inference, into an output of garbage.

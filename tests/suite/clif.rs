@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use mnc_compiler::back::clif::{ClifError, JitNet, compile_jit, object};
+use mnc_compiler::back::clif::{ClifError, JitNet, JitOptions, ObjectOptions, compile_jit_with, object};
 use mnc_compiler::front::{ColorOrder, Filter, Preprocess, Resize};
 use mnc_compiler::ir::{DType, Shape};
 use mnc_compiler::plan::{
@@ -13,6 +13,11 @@ use mnc_runtime::net::Net;
 use mnc_runtime::params::{self, Activation, PoolKind};
 use mnc_runtime::{pack, reference};
 use proptest::prelude::*;
+
+/// By cranelift's own kernels.
+fn alone(plan: &Plan) -> Result<JitNet, ClifError> {
+    compile_jit_with(plan, JitOptions { self_contained: true })
+}
 
 /// Builds a plan step by step; every tensor besides input and output gets a buffer of its own.
 struct Planner {
@@ -113,7 +118,7 @@ impl Planner {
     }
 
     fn run(&self, x: &[f32]) -> Vec<f32> {
-        run(&mut compile_jit(&self.plan).expect("the plan compiles"), x)
+        run(&mut alone(&self.plan).expect("the plan compiles"), x)
     }
 }
 
@@ -552,17 +557,17 @@ fn code_is_released() {
     let x = random(9 * 9 * 3, 7);
     let expected = planner.run(&x);
     let (before, _) = executable_memory();
-    let mut nets = vec![compile_jit(&planner.plan).expect("compiles"), compile_jit(&planner.plan).expect("compiles")];
+    let mut nets = vec![alone(&planner.plan).expect("compiles"), alone(&planner.plan).expect("compiles")];
     let (during, writable) = executable_memory();
     assert!(during > before, "two nets have code: {before} and {during} bytes");
     assert!(!writable, "no page is writable and executable");
     assert_eq!(run(&mut nets[1], &x), expected);
     drop(nets);
     for _ in 0..200 {
-        drop(compile_jit(&planner.plan).expect("compiles"));
+        drop(alone(&planner.plan).expect("compiles"));
     }
     // A plan that is refused half-way leaves nothing either.
-    assert!(compile_jit(&spoilt(Kernel::Act { len: 1 << 40, act: Activation::Relu })).is_err());
+    assert!(alone(&spoilt(Kernel::Act { len: 1 << 40, act: Activation::Relu })).is_err());
     assert_eq!(executable_memory(), (before, false));
 }
 
@@ -603,10 +608,10 @@ fn wrong_plans_are_refused() {
         (Kernel::Pad { top: 1, left: 0, value: None }, "of 0 cannot be"),
         (Kernel::Normalize { pixels: 1, order: vec![10], scale: WeightId(0), shift: WeightId(0) }, "needs 11"),
     ] {
-        let error = compile_jit(&spoilt(kernel.clone())).err().unwrap_or_else(|| panic!("{kernel:?} compiles"));
+        let error = alone(&spoilt(kernel.clone())).err().unwrap_or_else(|| panic!("{kernel:?} compiles"));
         assert!(error.to_string().contains(part), "{kernel:?}: {error}");
     }
-    assert!(compile_jit(&spoilt(Kernel::Pool(pool))).is_ok());
+    assert!(alone(&spoilt(Kernel::Pool(pool))).is_ok());
 }
 
 #[test]
@@ -619,7 +624,7 @@ fn targets_are_refused_with_a_reason() {
         ("x86_64-unknown-linux-gnu+mmx", "mmx"),
         ("aarch64_be-unknown-linux-gnu", "aarch64_be"),
     ] {
-        let error = object(&plan, Some(target)).expect_err(target);
+        let error = object(&plan, ObjectOptions { target: Some(target), self_contained: true }).expect_err(target);
         assert!(matches!(error, ClifError::Target { .. }), "{target}: {error}");
         let d = error.diagnostic();
         assert!(d.message.contains(part), "{target}: {}", d.message);
@@ -629,7 +634,7 @@ fn targets_are_refused_with_a_reason() {
 
 #[test]
 fn wrong_lengths_are_refused() {
-    let mut net = compile_jit(&small_net().plan).expect("compiles");
+    let mut net = alone(&small_net().plan).expect("compiles");
     let mut y = [0.0; 10];
     assert_eq!(net.input_shape(), [1, 9, 9, 3]);
     assert!(net.run(&[0.0; 242], &mut y).is_err());

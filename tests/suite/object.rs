@@ -1,12 +1,15 @@
-//! Object files linked with C, for x86-64 as it always was and as it is now, and for aarch64 in an emulator.
+//! Object files linked with C: with the runtime's static library, and self-contained for x86-64 as it always was and as it is now, and
+//! for aarch64 in an emulator.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mnc_compiler::back::clif::{Object, compile_jit, object};
+use mnc_compiler::back::clif::{JitOptions, Object, ObjectOptions, RUNTIME_FILE, compile_jit_with, object};
+use mnc_compiler::back::native::NativeNet;
 use mnc_compiler::plan::{self, Plan};
 use mnc_compiler::{diag, front, image, pass};
+use mnc_runtime::isa::Isa;
 use mnc_runtime::net::Net;
 
 use crate::r#gen;
@@ -30,13 +33,13 @@ fn output(command: &mut Command) -> Vec<u8> {
 }
 
 /// Random nets after the passes, one of every family of the generator, each with its name and input.
-fn nets() -> Vec<(Plan, Vec<f32>)> {
+fn nets(options: &plan::Options) -> Vec<(Plan, Vec<f32>)> {
     (0..40)
         .map(|seed| {
             let case = r#gen::seeded(seed);
             let mut graph = case.graph;
             pass::run(&mut graph, &Default::default(), None, None).expect("the passes run");
-            (plan::build(&graph, meta(&format!("net{seed}")), &plan::Options::LAYERED).expect("a plan"), case.input)
+            (plan::build(&graph, meta(&format!("net{seed}")), options).expect("a plan"), case.input)
         })
         .collect()
 }
@@ -73,28 +76,49 @@ static float *read(const char *path, size_t n) {
     c
 }
 
-/// Compiles all nets for `target`, links them into one program with `cc`, starts it with `runner`, and compares with the JIT.
-fn link_run_compare(target: &str, cc: &[&str], runner: &[&str]) {
+/// Compiles all nets, self-contained for `target` or (without one) with the runtime for this machine, links them into one program
+/// with `cc`, starts it with `runner`, and compares: self-contained objects with the JIT's code of that form, the others with the
+/// interpreter to the bit.
+fn link_run_compare(target: Option<&str>, cc: &[&str], runner: &[&str]) {
+    let self_contained = target.is_some();
+    let options = ObjectOptions { target, self_contained };
     let dir = tempfile::tempdir().expect("a temporary folder");
     let write = |name: String, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).expect("writable");
     let little = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-    let nets = nets();
+    let nets = nets(&if self_contained { plan::Options::LAYERED } else { plan::Options::default() });
     let mut link = Command::new(cc[0]);
     link.args(&cc[1..]).args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-o", "main", "main.c"]).current_dir(dir.path());
     for (plan, input) in &nets {
-        let Object { bytes, header, weights, externals } = object(plan, Some(target)).expect("an object");
-        assert_eq!(externals, [""; 0], "{}", plan.name);
-        assert!(header.contains("no symbol is left to link"));
+        let Object { bytes, header, weights, externals, runtime } = object(plan, options).expect("an object");
+        let needed = if self_contained { &[][..] } else { &["mnc_rt_1_begin", "mnc_rt_1_stage"] };
+        assert_eq!(externals, needed, "{}", plan.name);
+        assert_eq!(header.contains("no symbol is left to link"), self_contained);
+        assert_eq!(header.contains(RUNTIME_FILE), !self_contained);
+        assert_eq!(runtime.is_none(), self_contained);
+        if let Some(library) = runtime {
+            write(RUNTIME_FILE.to_owned(), library);
+        }
         write(format!("{}.o", plan.name), &bytes);
         write(format!("{}.h", plan.name), header.as_bytes());
         write(format!("{}.weights", plan.name), &weights);
         write(format!("{}.input", plan.name), &little(input));
         let file = format!("{}.o", plan.name);
-        assert_eq!(undefined(&dir.path().join(&file)).as_deref().unwrap_or(""), "", "{}", plan.name);
+        if let Some(undefined) = undefined(&dir.path().join(&file)) {
+            assert_eq!(undefined, needed, "{}", plan.name);
+        }
         link.arg(file);
     }
     write("main.c".to_owned(), program(&nets).as_bytes());
+    if !self_contained {
+        // After the objects, as linkers want libraries; twice does no harm.
+        link.args([RUNTIME_FILE, RUNTIME_FILE, "-s"]);
+        let library = undefined(&dir.path().join(RUNTIME_FILE)).unwrap_or_default();
+        let libc = ["memcmp", "memcpy", "memmove", "memset"];
+        assert!(library.iter().all(|s| libc.contains(&s.as_str())), "{library:?}");
+    }
     output(&mut link);
+    let size = std::fs::metadata(dir.path().join("main")).expect("the program").len();
+    println!("{} nets in one program: {size} bytes", nets.len());
     let mut line = runner.to_vec();
     line.push("./main");
     let found = output(Command::new(line[0]).args(&line[1..]).current_dir(dir.path()));
@@ -102,19 +126,32 @@ fn link_run_compare(target: &str, cc: &[&str], runner: &[&str]) {
 
     for (plan, input) in &nets {
         let mut expected = vec![0.0; plan.output.shape.elements()];
-        compile_jit(plan).expect("the JIT").run(input, &mut expected).expect("lengths fit");
-        let scale = expected.iter().fold(1f32, |m, v| m.max(v.abs()));
+        if self_contained {
+            let jit = compile_jit_with(plan, JitOptions { self_contained });
+            jit.expect("the JIT").run(input, &mut expected).expect("lengths fit");
+        } else {
+            // The library reads no environment.
+            let best = Isa::available().last().expect("scalar");
+            NativeNet::new(plan.clone(), best).run(input, &mut expected).expect("lengths fit");
+        }
+        let bound = if self_contained { BOUND * expected.iter().fold(1f32, |m, v| m.max(v.abs())) } else { 0.0 };
         for (i, e) in expected.iter().enumerate() {
             let f = found.next().expect("as many outputs as the nets have");
-            assert!((f - e).abs() <= BOUND * scale, "{target}, {}, output {i}: {f}, the JIT says {e}", plan.name);
+            let same = f.to_bits() == e.to_bits() || (f - e).abs() <= bound;
+            assert!(same, "{target:?}, {}, output {i}: {f} instead of {e}", plan.name);
         }
     }
     assert_eq!(found.next(), None);
 }
 
-/// Symbols that an object leaves undefined, by `nm` where there is one.
-fn undefined(object: &Path) -> Option<String> {
-    has("nm").then(|| String::from_utf8(output(Command::new("nm").arg("-u").arg(object))).expect("text"))
+/// Symbols that an object or a library of one leaves undefined, in order, by `nm` where there is one.
+fn undefined(object: &Path) -> Option<Vec<String>> {
+    has("nm").then(|| {
+        let text = String::from_utf8(output(Command::new("nm").arg("-u").arg(object))).expect("text");
+        let mut names: Vec<String> = text.lines().filter_map(|l| l.trim().strip_prefix("U ")).map(str::to_owned).collect();
+        names.sort();
+        names
+    })
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -124,10 +161,20 @@ fn x86_objects_link_with_c() {
         println!("skipped: no C compiler (`cc`) here");
         return;
     }
-    link_run_compare("x86_64-unknown-linux-gnu", &["cc", "-pie"], &[]);
+    link_run_compare(Some("x86_64-unknown-linux-gnu"), &["cc", "-pie"], &[]);
     if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-        link_run_compare("x86_64-unknown-linux-gnu+x86-64-v3", &["cc"], &[]);
+        link_run_compare(Some("x86_64-unknown-linux-gnu+x86-64-v3"), &["cc"], &[]);
     }
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn objects_link_with_the_runtime() {
+    if !has("cc") {
+        println!("skipped: no C compiler (`cc`) here");
+        return;
+    }
+    link_run_compare(None, &["cc", "-pie"], &[]);
 }
 
 #[test]
@@ -137,14 +184,14 @@ fn aarch64_objects_give_the_same_answers() {
         println!("skipped: needs `{cc}` and `{qemu}` (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)");
         return;
     }
-    link_run_compare("aarch64-unknown-linux-gnu", &[cc, "-static"], &[qemu]);
+    link_run_compare(Some("aarch64-unknown-linux-gnu"), &[cc, "-static"], &[qemu]);
 }
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
 
-/// `examples/c` as its README builds it, on all samples of the digits.
+/// `examples/c` as its README builds it, on all samples of the digits, in both forms.
 #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
 #[test]
 fn the_c_example_reads_handwriting() {
@@ -157,8 +204,18 @@ fn the_c_example_reads_handwriting() {
     let mut graph = net.graph;
     pass::run(&mut graph, &net.passes, None, None).expect("the passes run");
     let meta = plan::Meta { name: net.name, preprocess: net.preprocess, labels: net.labels, params: 0 };
-    let plan = plan::build(&graph, meta, &plan::Options::LAYERED).expect("a plan");
-    let object = object(&plan, None).expect("an object");
+    for self_contained in [false, true] {
+        let options = ObjectOptions { target: None, self_contained };
+        let layers = options.wants_layers().expect("this machine is a target");
+        let plan = if layers { plan::Options::LAYERED } else { plan::Options::default() };
+        let plan = plan::build(&graph, meta.clone(), &plan).expect("a plan");
+        the_c_example(&object(&plan, options).expect("an object"));
+    }
+}
+
+/// Builds and runs `examples/c` with the digits as `object`.
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
+fn the_c_example(object: &Object) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).expect("writable");
     write("digits.o", &object.bytes);
@@ -180,6 +237,10 @@ fn the_c_example_reads_handwriting() {
     assert_eq!(expected.lines().count(), 20);
     let mut cc = Command::new("cc");
     cc.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-I.", "-o", "digits"]).arg(example("c/main.c")).arg("digits.o");
+    if let Some(library) = object.runtime {
+        write(RUNTIME_FILE, library);
+        cc.arg(RUNTIME_FILE);
+    }
     output(cc.current_dir(dir.path()));
     assert_eq!(String::from_utf8_lossy(&output(&mut run)), expected);
 
@@ -202,8 +263,8 @@ fn the_c_example_reads_handwriting() {
 
 #[test]
 fn the_header_says_sizes() {
-    let (plan, _) = nets().swap_remove(3);
-    let object = object(&plan, None).expect("an object");
+    let (plan, _) = nets(&plan::Options::LAYERED).swap_remove(3);
+    let object = object(&plan, ObjectOptions::default()).expect("an object");
     for (name, value) in [
         ("INPUT_LEN", plan.input.shape.elements()),
         ("OUTPUT_LEN", plan.output.shape.elements()),

@@ -9,10 +9,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use mnc_compiler::back::clif::{compile_jit, object};
+use mnc_compiler::back::clif::{ObjectOptions, RUNTIME_FILE, compile_jit, object};
 use mnc_compiler::back::native;
-use mnc_compiler::plan::Plan;
-use mnc_compiler::{compile, image, ir};
+use mnc_compiler::{Compiled, compile, image, ir};
 use mnc_runtime::isa::Isa;
 use mnc_runtime::net::Net as _;
 
@@ -31,35 +30,39 @@ fn run(name: &'static str, folder: &Path, inputs: impl FnOnce(&mnc_compiler::fro
     let net = load(name, folder);
     let inputs = inputs(&net);
     let mut outputs = vec![("reference", inputs.iter().map(|x| ir::eval::eval(&net.graph, &[x]).remove(0)).collect())];
-    let plan = compile(net).unwrap_or_else(|e| panic!("{name}: {e}")).plan;
+    let compiled = compile(net).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let plan = &compiled.plan;
     let mut arena = vec![0.0; plan.memory.arena_bytes / 4];
     let len = plan.output.shape.elements();
     for isa in Isa::available() {
         let mut one = |x: &Vec<f32>| {
             let mut y = vec![0.0; len];
-            native::run(&plan, isa, &mut arena, x, &mut y).expect("lengths fit");
+            native::run(plan, isa, &mut arena, x, &mut y).expect("lengths fit");
             y
         };
         outputs.push((isa.name(), inputs.iter().map(&mut one).collect()));
     }
-    let mut jit = compile_jit(&plan).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let mut jit = compile_jit(plan).unwrap_or_else(|e| panic!("{name}: {e}"));
     let mut one = |x: &Vec<f32>| {
         let mut y = vec![0.0; len];
         jit.run(x, &mut y).expect("lengths fit");
         y
     };
     outputs.push(("jit", inputs.iter().map(&mut one).collect()));
-    outputs.extend(by_object(&plan, &inputs).map(|y| ("object", y)));
+    outputs.extend(by_object(&compiled, &inputs).map(|y| ("object", y)));
     Case { name, inputs, outputs }
 }
 
 /// The same by an object file in a C program that reads inputs and writes outputs, where there is a C compiler.
-fn by_object(plan: &Plan, inputs: &[Vec<f32>]) -> Option<Vec<Vec<f32>>> {
+fn by_object(compiled: &Compiled, inputs: &[Vec<f32>]) -> Option<Vec<Vec<f32>>> {
     if !Command::new("cc").arg("--version").output().is_ok_and(|o| o.status.success()) {
-        println!("{}: no object file, for there is no C compiler (`cc`) here", plan.name);
+        println!("{}: no object file, for there is no C compiler (`cc`) here", compiled.plan.name);
         return None;
     }
-    let object = object(plan, None).unwrap_or_else(|e| panic!("{}: {e}", plan.name));
+    let options = ObjectOptions::default();
+    let layered = options.wants_layers().expect("this machine is a target").then(|| compiled.layered().expect("a plan"));
+    let plan = layered.as_ref().unwrap_or(&compiled.plan);
+    let object = object(plan, options).unwrap_or_else(|e| panic!("{}: {e}", plan.name));
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (name, upper) = (&plan.name, plan.name.to_uppercase());
     let main = format!(
@@ -87,7 +90,13 @@ int main(void) {{
     for (file, bytes) in &files {
         std::fs::write(dir.path().join(file), bytes).expect("writable");
     }
-    let cc = Command::new("cc").args(["-o", "main", "main.c", &files[0].0]).current_dir(dir.path()).output().expect("cc starts");
+    let mut cc = Command::new("cc");
+    cc.args(["-o", "main", "main.c", &files[0].0]).current_dir(dir.path());
+    if let Some(library) = object.runtime {
+        std::fs::write(dir.path().join(RUNTIME_FILE), library).expect("writable");
+        cc.arg(RUNTIME_FILE);
+    }
+    let cc = cc.output().expect("cc starts");
     assert!(cc.status.success(), "{name}: {}", String::from_utf8_lossy(&cc.stderr));
     let mut child = Command::new(dir.path().join("main"))
         .current_dir(dir.path())

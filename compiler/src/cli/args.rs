@@ -58,6 +58,10 @@ pub(super) struct Compile {
     /// Folder to write to; made if absent. `-` prints a single text form (ir, plan, clif, dot) instead.
     #[arg(short, long = "out-dir", default_value = ".", value_name = "DIR")]
     pub out_dir: PathBuf,
+    /// Make `obj` and `clif` need nothing else: by cranelift's own kernels instead of the static library libmnc_rt.a, which is
+    /// faster and which only x86-64 Linux has. Other targets are always self-contained.
+    #[arg(long)]
+    pub self_contained: bool,
     /// Target of `obj` and `clif`, `aarch64-unknown-linux-gnu` for example; this machine by default.
     #[arg(long, value_name = "TRIPLE")]
     pub target: Option<String>,
@@ -70,7 +74,7 @@ pub(super) enum Emit {
     Rust,
     /// NAME.rs that is given its weights at run time, and NAME.weights.safetensors to give it
     RustExtern,
-    /// NAME.o, NAME.h and NAME.weights
+    /// NAME.o, NAME.h, NAME.weights and (on x86-64) libmnc_rt.a
     Obj,
     /// NAME.clif: cranelift's intermediate form
     Clif,
@@ -114,6 +118,9 @@ pub(super) struct Engine {
     /// What computes.
     #[arg(long, value_enum, default_value = "jit")]
     pub engine: EngineName,
+    /// Let the JIT use cranelift's own kernels (128-bit vectors, layer by layer, one thread) instead of the runtime's.
+    #[arg(long)]
+    pub self_contained: bool,
     #[command(flatten)]
     pub threads: Threads,
 }
@@ -129,7 +136,7 @@ pub(super) struct Threads {
 /// The engines that `--engine` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum EngineName {
-    /// Code that cranelift makes in memory
+    /// Code in memory, made by cranelift
     Jit,
     /// The runtime's own kernels for this CPU (`MNC_ISA=scalar` or `avx2` chooses)
     Native,

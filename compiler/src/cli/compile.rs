@@ -1,5 +1,6 @@
 //! `mnc compile`: the compiled net as files.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::args::{Compile, Emit};
@@ -13,9 +14,10 @@ use crate::{ir, plan};
 pub(super) fn run(args: &Compile, console: &mut Console) -> Result<(), Failure> {
     let to_stdout = args.out_dir == Path::new("-");
     let wants = |kind| args.emit.contains(&kind);
-    if args.target.is_some() && !wants(Emit::Obj) && !wants(Emit::Clif) {
+    if (args.target.is_some() || args.self_contained) && !wants(Emit::Obj) && !wants(Emit::Clif) {
         return Err(Failure::input(
-            Diagnostic::error("`--target` only matters for object files and cranelift's form").help("add `--emit obj`"),
+            Diagnostic::error("`--target` and `--self-contained` only matter for object files and cranelift's form")
+                .help("add `--emit obj`"),
         ));
     }
     if wants(Emit::Rust) && wants(Emit::RustExtern) {
@@ -23,13 +25,21 @@ pub(super) fn run(args: &Compile, console: &mut Console) -> Result<(), Failure> 
             Diagnostic::error("`rust` and `rust-extern` both write NAME.rs").help("emit them into two folders"),
         ));
     }
+    let options = clif::ObjectOptions { target: args.target.as_deref(), self_contained: args.self_contained };
     let files = |net: &Compiled| -> Result<Vec<(String, Vec<u8>)>, Failure> {
         let mut files: Vec<(String, Vec<u8>)> = Vec::new();
         for &kind in &args.emit {
-            for file in emit(kind, net, args.target.as_deref())? {
-                // Rust source and object read the same weights.
-                if files.iter().all(|(name, _)| *name != file.0) {
-                    files.push(file);
+            for file in emit(kind, net, options)? {
+                // Rust source and object read the same weights, if they are made from the same plan.
+                match files.iter().find(|(name, _)| *name == file.0) {
+                    None => files.push(file),
+                    Some(same) if same.1 == file.1 => {}
+                    Some((name, _)) => {
+                        return Err(Failure::input(
+                            Diagnostic::error(format!("Rust and this object need different files `{name}`"))
+                                .help("emit them into two folders"),
+                        ));
+                    }
                 }
             }
         }
@@ -60,14 +70,23 @@ pub(super) fn run(args: &Compile, console: &mut Console) -> Result<(), Failure> 
 }
 
 /// The files of one kind, name and content.
-fn emit(kind: Emit, net: &Compiled, target: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+fn emit(kind: Emit, net: &Compiled, options: clif::ObjectOptions<'_>) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let plan = &net.plan;
     let file = |extension: &str, content: Vec<u8>| (format!("{}.{extension}", plan.name), content);
     let clif_failure = |e: clif::ClifError| match e {
         e @ clif::ClifError::Target { .. } => Failure::input(e.diagnostic()),
-        e @ (clif::ClifError::Host(_) | clif::ClifError::TooLarge { .. } | clif::ClifError::Code(_)) => {
-            Failure::job(e.diagnostic())
-        }
+        e @ (clif::ClifError::Host(_)
+        | clif::ClifError::TooLarge { .. }
+        | clif::ClifError::Streamed { .. }
+        | clif::ClifError::Code(_)) => Failure::job(e.diagnostic()),
+    };
+    // Self-contained code needs a plan of its own.
+    let suited = || {
+        Ok(if options.wants_layers().map_err(clif_failure)? {
+            Cow::Owned(net.layered().map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?)
+        } else {
+            Cow::Borrowed(plan)
+        })
     };
     Ok(match kind {
         Emit::Rust | Emit::RustExtern => {
@@ -86,10 +105,13 @@ fn emit(kind: Emit, net: &Compiled, target: Option<&str>) -> Result<Vec<(String,
             vec![file("rs", rust::source(plan, &options).into_bytes()), file(weights.extension, weights.bytes)]
         }
         Emit::Obj => {
-            let object = clif::object(plan, target).map_err(clif_failure)?;
-            vec![file("o", object.bytes), file("h", object.header.into_bytes()), file("weights", object.weights)]
+            let object = clif::object(&*suited()?, options).map_err(clif_failure)?;
+            let mut files =
+                vec![file("o", object.bytes), file("h", object.header.into_bytes()), file("weights", object.weights)];
+            files.extend(object.runtime.map(|library| (clif::RUNTIME_FILE.to_owned(), library.to_vec())));
+            files
         }
-        Emit::Clif => vec![file("clif", clif::text(plan, target).map_err(clif_failure)?.into_bytes())],
+        Emit::Clif => vec![file("clif", clif::text(&*suited()?, options).map_err(clif_failure)?.into_bytes())],
         Emit::Ir => vec![file("ir.txt", ir::print::text(&net.graph).into_bytes())],
         Emit::Plan => {
             vec![file("plan.txt", plan::print::text(plan).into_bytes()), file("plan.svg", plan::svg::svg(plan).into_bytes())]

@@ -8,17 +8,18 @@ use mnc_runtime::net::Net as _;
 use super::Failure;
 use super::args::{self, EngineName};
 use crate::Compiled;
-use crate::back::clif::{JitNet, compile_jit};
+use crate::back::clif::{JitNet, JitOptions, compile_jit_with};
 use crate::back::native::NativeNet;
 use crate::diag::Diagnostic;
 use crate::front::Net;
 use crate::front::ast::MAX_THREADS;
+use crate::plan::Options;
 use crate::ir::eval::eval;
 
 /// A net ready to run.
 pub(super) enum Engine<'a> {
     /// Code in memory.
-    Jit(Box<JitNet>),
+    Jit(Box<JitNet>, JitOptions),
     /// The runtime's kernels, by its interpreter.
     Native(Box<NativeNet>),
     /// Naive loops over the graph as specified.
@@ -29,15 +30,23 @@ impl<'a> Engine<'a> {
     /// The engine that `args` ask for.
     pub fn new(args: &args::Engine, net: &'a Compiled) -> Result<Self, Failure> {
         match args.engine {
-            EngineName::Jit => Self::jit(net),
+            EngineName::Jit => Self::jit(net, args.jit()),
             EngineName::Native => Ok(Self::native(net, Isa::detect())),
             EngineName::Reference => Ok(Engine::Reference(net)),
         }
     }
 
     /// Code in memory.
-    pub fn jit(net: &Compiled) -> Result<Self, Failure> {
-        compile_jit(&net.plan).map(|n| Engine::Jit(Box::new(n))).map_err(|e| Failure::job(e.diagnostic()))
+    pub fn jit(net: &Compiled, options: JitOptions) -> Result<Self, Failure> {
+        let layered;
+        let plan = if options.wants_layers() {
+            layered = net.layered().map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
+            &layered
+        } else {
+            &net.plan
+        };
+        let jit = compile_jit_with(plan, options).map_err(|e| Failure::job(e.diagnostic()))?;
+        Ok(Engine::Jit(Box::new(jit), options))
     }
 
     /// The runtime's kernels for `isa`.
@@ -48,7 +57,8 @@ impl<'a> Engine<'a> {
     /// What `--engine` and JSON call it.
     pub fn name(&self) -> String {
         match self {
-            Engine::Jit(_) => "jit".to_owned(),
+            Engine::Jit(_, JitOptions { self_contained: false }) => "jit".to_owned(),
+            Engine::Jit(_, JitOptions { self_contained: true }) => "jit-self-contained".to_owned(),
             Engine::Native(net) => format!("native-{}", net.isa().name()),
             Engine::Reference(_) => "reference".to_owned(),
         }
@@ -58,7 +68,7 @@ impl<'a> Engine<'a> {
     pub fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<Duration, Failure> {
         let start = Instant::now();
         match self {
-            Engine::Jit(net) => {
+            Engine::Jit(net, _) => {
                 net.run(input, output).map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
                 Ok(start.elapsed())
             }
@@ -95,9 +105,14 @@ impl args::Engine {
     /// Makes `net` one for this engine.
     pub fn apply(&self, net: &mut Net) -> Result<(), Failure> {
         self.threads.apply(net)?;
+        let options = self.jit();
         let single = match self.engine {
             EngineName::Native => return Ok(()),
-            EngineName::Jit => "jit",
+            EngineName::Jit if !options.wants_layers() => return Ok(()),
+            EngineName::Jit => {
+                net.plan = Options::LAYERED;
+                if options.self_contained { "jit --self-contained" } else { "jit (without wide kernels for this CPU)" }
+            }
             EngineName::Reference => "reference",
         };
         net.plan.threads = 1;
@@ -108,5 +123,10 @@ impl args::Engine {
                     .help("with `--engine native` several threads share an inference"),
             )),
         }
+    }
+
+    /// How the JIT computes.
+    fn jit(&self) -> JitOptions {
+        JitOptions { self_contained: self.self_contained }
     }
 }

@@ -16,6 +16,7 @@ use super::console::Console;
 use super::engine::Engine;
 use super::table::table;
 use crate::Compiled;
+use crate::back::clif::JitOptions;
 use crate::front::Preprocess;
 use crate::ir::eval::eval;
 use crate::ir::random::Random;
@@ -30,9 +31,11 @@ pub(super) fn run(args: &Verify, console: &mut Console) -> Result<(), Failure> {
     let net = console.compile_net(net)?;
     let mut engines: Vec<Engine<'_>> = Isa::available().map(|isa| Engine::native(&net, isa)).collect();
     console.spin("compiling");
-    let jit = Engine::jit(&net);
+    let jits = [false, true].map(|self_contained| Engine::jit(&net, JitOptions { self_contained }));
     console.progress_done();
-    engines.push(jit?);
+    for jit in jits {
+        engines.push(jit?);
+    }
 
     console.progress(INPUTS as usize * (engines.len() + 1));
     let (mut inputs, mut answers) = (Vec::new(), Vec::new());

@@ -2,17 +2,19 @@
 
 use std::fmt::Write as _;
 
+use super::RUNTIME_FILE;
 use crate::front::ColorOrder;
 use crate::plan::{ALIGN, Plan};
 
 /// The text of `NAME.h`.
-pub(super) fn header(plan: &Plan, target: &str, externals: &[String]) -> String {
+pub(super) fn header(plan: &Plan, target: &str, externals: &[String], library: bool) -> String {
     let name = &plan.name;
     let upper = name.to_uppercase();
     let (x, y) = (plan.input.shape, plan.output.shape);
-    let links = match externals {
-        [] => "nothing: no symbol is left to link".to_owned(),
-        names => names.join(", "),
+    let links = match (externals, library) {
+        ([], _) => "nothing: no symbol is left to link".to_owned(),
+        (names, true) => format!("{RUNTIME_FILE} behind it in the command that links ({})", names.join(", ")),
+        (names, false) => names.join(", "),
     };
     let mut h = String::new();
     // Writing to a String cannot fail.

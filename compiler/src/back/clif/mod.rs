@@ -1,16 +1,21 @@
-//! The cranelift back end: every kernel lowered to cranelift IR with 128-bit vectors, run in memory or written to an object.
+//! The cranelift back end: code in memory (`jit`) and object files (`object`), each in two forms.
 //!
-//! `class` groups a plan's steps by shape class, `lower` emits one function a class, `module` adds the entry function
-//! that calls them in order; `jit` and `object` are that module in memory and in a file. The code calls nothing: it copies,
-//! clears and exponentiates by itself.
+//! `calls`: a list of calls of the runtime's kernels, with the stages as data. The JIT calls those of the process it runs in, an
+//! object those of the static library that goes with it. The faster form, and the usual one where there is a runtime to call.
 //!
-//! Every function has the signature `void (pointers…, int64_t first_row, int64_t end_row)`: the pointers in the order that its
+//! `module`: every kernel lowered to cranelift IR with 128-bit vectors. `class` groups a plan's steps by shape class, `lower` emits one
+//! function a class, `module` adds the entry function that calls them in order. The code calls nothing: it copies, clears and
+//! exponentiates by itself. It knows whole tensors and one thread, so its plans are made with
+//! [`crate::plan::Options::LAYERED`]. For targets that the runtime has no wide kernels for, and for those who want one file.
+//!
+//! In the second form every function has the signature `void (pointers…, int64_t first_row, int64_t end_row)`: the pointers in the order that its
 //! `class::Class` variant states, then the output rows to compute. Weights come packed by `mnc_runtime::pack`; no pointer
 //! needs more alignment than a float's.
 //!
-//! To add a kernel: a variant of `class::Class` with its operands in `Call::of`, a file in `lower/`, an arm in `lower::body`;
+//! To add a kernel to it: a variant of `class::Class` with its operands in `Call::of`, a file in `lower/`, an arm in `lower::body`;
 //! the compiler names every `match` that must learn it. Emit through `emit::Emit` and read its two warnings first.
 
+mod calls;
 mod class;
 mod emit;
 mod exec;
@@ -20,8 +25,8 @@ mod lower;
 mod module;
 mod object;
 
-pub use jit::{JitNet, compile_jit};
-pub use object::{Object, object, text};
+pub use jit::{JitNet, JitOptions, compile_jit, compile_jit_with};
+pub use object::{Object, ObjectOptions, RUNTIME_FILE, object, text};
 
 use crate::diag::Diagnostic;
 
@@ -47,6 +52,14 @@ pub enum ClifError {
         /// Its elements.
         floats: usize,
     },
+    /// The plan needs what self-contained code does not have.
+    #[error("self-contained code knows no {what}{}", if step.is_empty() { String::new() } else { format!(", which step `{step}` needs") })]
+    Streamed {
+        /// The step's name; empty where it is the whole plan.
+        step: String,
+        /// What it needs.
+        what: &'static str,
+    },
     /// The code generator failed: a mistake in this back end or in cranelift.
     #[error("code generation failed: {0}")]
     Code(String),
@@ -67,6 +80,7 @@ impl ClifError {
             Self::Target { .. } => d.help(object::TARGETS),
             Self::Host(_) => d.help("use `--engine reference`, or emit an object for a known target"),
             Self::TooLarge { .. } => d.help("make the input or the width smaller"),
+            Self::Streamed { .. } => d.help("plan it layer by layer, with `Options::LAYERED`"),
             Self::Code(_) => d.help("this is a mistake in mnc; please report it with the spec"),
         }
     }

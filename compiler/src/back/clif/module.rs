@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use cranelift_codegen::ir::{AbiParam, ExternalName, InstBuilder, Value, types};
+use cranelift_codegen::ir::{AbiParam, ExternalName, InstBuilder, Type, Value, types};
 use cranelift_codegen::isa::{OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable, Flags};
 use cranelift_codegen::{Context, FinalizedRelocTarget};
@@ -67,9 +67,9 @@ pub(super) enum Text {
 }
 
 /// The state that compiling functions shares.
-struct Compiler<'m, M> {
-    module: &'m mut M,
-    context: Context,
+pub(super) struct Compiler<'m, M> {
+    pub module: &'m mut M,
+    pub context: Context,
     builder_context: FunctionBuilderContext,
     target: Target,
     externals: BTreeSet<String>,
@@ -77,18 +77,11 @@ struct Compiler<'m, M> {
     text: String,
 }
 
-/// Compiles every distinct kernel of `plan` and the entry function `symbol`, which calls them in order:
+/// Compiles every distinct kernel of `plan` and the entry function `symbol`, which calls them in order, on one thread:
 /// `void symbol(const float *weights, const float *input, float *output, float *arena)`.
 pub(super) fn define<M: Module>(module: &mut M, plan: &Plan, symbol: &str, record: Text) -> Result<Defined, ClifError> {
-    let mut compiler = Compiler {
-        target: target(module.isa()),
-        context: module.make_context(),
-        builder_context: FunctionBuilderContext::new(),
-        externals: BTreeSet::new(),
-        record,
-        text: String::new(),
-        module,
-    };
+    check_layers(plan)?;
+    let mut compiler = Compiler::new(module, record);
     let mut functions: HashMap<Class, FuncId> = HashMap::new();
     let mut calls = Vec::new();
     for stage in &plan.stages {
@@ -97,7 +90,7 @@ pub(super) fn define<M: Module>(module: &mut M, plan: &Plan, symbol: &str, recor
             call.check(plan, step)?;
             let Call { class, operands } = call;
             let rows = class.rows();
-            // Every step has a whole buffer, so a chain may as well run step by step.
+            // A step of a chain has a whole buffer here, so it may as well run alone.
             let strip = if stage.steps.len() == 1 { stage.strip_rows.max(1) } else { rows };
             let id = match functions.get(&class) {
                 Some(&id) => id,
@@ -111,10 +104,59 @@ pub(super) fn define<M: Module>(module: &mut M, plan: &Plan, symbol: &str, recor
         }
     }
     let entry = compiler.entry(plan, &calls, symbol)?;
-    Ok(Defined { entry, externals: compiler.externals, text: compiler.text })
+    Ok(compiler.defined(entry))
 }
 
-impl<M: Module> Compiler<'_, M> {
+/// Whether these kernels can run `plan`: they know whole tensors without gaps, and one thread.
+///
+/// # Errors
+/// [`ClifError::Streamed`] with what they do not know.
+pub(super) fn check_layers(plan: &Plan) -> Result<(), ClifError> {
+    let refuse = |step: &str, what| Err(ClifError::Streamed { step: step.to_owned(), what });
+    if plan.threads > 1 {
+        return refuse("", "several threads");
+    }
+    // What is read was written by some step, or is the input.
+    for step in plan.steps() {
+        match step.output {
+            Place::Ring { .. } => return refuse(&step.name, "a ring of rows"),
+            Place::Arena(id) if plan.memory.buffers[id.0].pitch > step.output_shape.c => {
+                return refuse(&step.name, "gaps between pixels");
+            }
+            Place::Arena(_) | Place::Input | Place::Output => {}
+        }
+    }
+    Ok(())
+}
+
+impl<'m, M: Module> Compiler<'m, M> {
+    /// With nothing compiled yet.
+    pub fn new(module: &'m mut M, record: Text) -> Self {
+        Self {
+            target: target(module.isa()),
+            context: module.make_context(),
+            builder_context: FunctionBuilderContext::new(),
+            externals: BTreeSet::new(),
+            record,
+            text: String::new(),
+            module,
+        }
+    }
+
+    /// What was made, with its entry function.
+    pub fn defined(self, entry: FuncId) -> Defined {
+        Defined { entry, externals: self.externals, text: self.text }
+    }
+
+    /// A function from elsewhere, of `arguments` 64-bit numbers.
+    pub fn import(&mut self, name: &str, arguments: usize, result: Option<Type>) -> Result<FuncId, ClifError> {
+        let mut signature = self.module.make_signature();
+        signature.params.extend(vec![AbiParam::new(types::I64); arguments]);
+        signature.returns.extend(result.map(AbiParam::new));
+        self.externals.insert(name.to_owned());
+        Ok(self.module.declare_function(name, Linkage::Import, &signature)?)
+    }
+
     /// Compiles the function of one class.
     fn kernel(&mut self, class: &Class, name: &str) -> Result<FuncId, ClifError> {
         let id = self.declare(name, Linkage::Local, class.pointers() + 2)?;
@@ -143,7 +185,7 @@ impl<M: Module> Compiler<'_, M> {
     }
 
     /// Starts a function of `arguments` 64-bit numbers without a result.
-    fn declare(&mut self, name: &str, linkage: Linkage, arguments: usize) -> Result<FuncId, ClifError> {
+    pub fn declare(&mut self, name: &str, linkage: Linkage, arguments: usize) -> Result<FuncId, ClifError> {
         let mut signature = self.module.make_signature();
         signature.params.extend(vec![AbiParam::new(types::I64); arguments]);
         let id = self.module.declare_function(name, linkage, &signature)?;
@@ -152,7 +194,7 @@ impl<M: Module> Compiler<'_, M> {
     }
 
     /// Fills in its body.
-    fn emit(&mut self, body: impl FnOnce(&mut Emit<'_>, &[Value])) {
+    pub fn emit(&mut self, body: impl FnOnce(&mut Emit<'_>, &[Value])) {
         let mut b = FunctionBuilder::new(&mut self.context.func, &mut self.builder_context);
         let block = b.create_block();
         b.append_block_params_for_function_params(block);
@@ -166,7 +208,7 @@ impl<M: Module> Compiler<'_, M> {
     }
 
     /// Compiles it.
-    fn finish(&mut self, id: FuncId, name: &str) -> Result<FuncId, ClifError> {
+    pub fn finish(&mut self, id: FuncId, name: &str) -> Result<FuncId, ClifError> {
         if self.record == Text::Record {
             // Writing to a String cannot fail.
             let _ = writeln!(self.text, "; {name}\n{}", self.context.func.display());

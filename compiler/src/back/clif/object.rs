@@ -1,6 +1,7 @@
 //! A plan compiled to a relocatable object file, with a C header and the weight blob beside it.
 //!
-//! The object is position-independent ELF for x86-64 or aarch64 Linux and exports one function.
+//! The object is position-independent ELF for x86-64 or aarch64 Linux and exports one function. On x86-64 Linux it calls the
+//! runtime's kernels, in the static library [`Object::runtime`], unless it shall be self-contained.
 
 use std::str::FromStr;
 
@@ -8,10 +9,13 @@ use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::Configurable;
 use cranelift_module::{Module, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
-use target_lexicon::{Aarch64Architecture, Architecture, BinaryFormat, Triple};
+use mnc_runtime::program::Checked;
+use target_lexicon::{Aarch64Architecture, Architecture, BinaryFormat, OperatingSystem, Triple};
 
+use super::calls::{self, Caller};
 use super::module::{self, Defined, Text};
 use super::{ClifError, header};
+use crate::back::program::Tables;
 use crate::plan::Plan;
 
 /// What a user may ask for.
@@ -29,24 +33,64 @@ pub struct Object {
     pub weights: Vec<u8>,
     /// Symbols that the object needs from elsewhere; the header says them too.
     pub externals: Vec<String>,
+    /// The static library with these symbols, to be written as [`RUNTIME_FILE`]; the same for all nets. Nothing where the object
+    /// is self-contained.
+    pub runtime: Option<&'static [u8]>,
 }
 
-/// Compiles `plan` for `target`, a triple, optionally with `+` and a name that cranelift knows for the processor or a feature
-/// (`x86_64-unknown-linux-gnu+x86-64-v3`, `…+znver3`). Without a target: this machine's triple. Without a processor: the oldest
-/// of the triple (SSE2 on x86-64; NEON with fused multiply-add on aarch64).
+/// What the static library is called.
+pub const RUNTIME_FILE: &str = "libmnc_rt.a";
+
+/// The static library for x86-64 Linux; empty where this compiler was built without one (see `build.rs`).
+static RUNTIME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libmnc_rt.a"));
+
+/// For which machine, and in which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ObjectOptions<'a> {
+    /// A triple, optionally with `+` and a name that cranelift knows for the processor or a feature
+    /// (`x86_64-unknown-linux-gnu+x86-64-v3`, `…+znver3`); this machine's triple without it. The processor only matters for
+    /// self-contained code; the oldest of the triple without it (SSE2 on x86-64; NEON with fused multiply-add on aarch64).
+    pub target: Option<&'a str>,
+    /// With kernels that cranelift generates instead of the runtime's in a static library, which only x86-64 Linux has. The plan
+    /// must be made with [`crate::plan::Options::LAYERED`].
+    pub self_contained: bool,
+}
+
+impl ObjectOptions<'_> {
+    /// Whether the object is self-contained, asked for or for want of a library, so that its plan must be made with
+    /// [`crate::plan::Options::LAYERED`].
+    ///
+    /// # Errors
+    /// [`ClifError::Target`] for a target that objects cannot be made for.
+    pub fn wants_layers(&self) -> Result<bool, ClifError> {
+        Ok(self.runtime(isa(self.target)?.triple()).is_none())
+    }
+
+    /// The library to call.
+    fn runtime(&self, triple: &Triple) -> Option<&'static [u8]> {
+        let known = triple.architecture == Architecture::X86_64 && triple.operating_system == OperatingSystem::Linux;
+        (known && !self.self_contained && !RUNTIME.is_empty()).then_some(RUNTIME)
+    }
+}
+
+/// Compiles `plan` to an object file.
 ///
 /// # Errors
-/// [`ClifError::Target`] for a target that is none of these, [`ClifError::TooLarge`] for tensors of 2 GiB and more.
-pub fn object(plan: &Plan, target: Option<&str>) -> Result<Object, ClifError> {
-    let (module, defined) = define(plan, target, Text::None)?;
+/// [`ClifError::Target`] for a target that objects cannot be made for; where the object is self-contained,
+/// [`ClifError::TooLarge`] for tensors of 2 GiB and more and [`ClifError::Streamed`] for a plan with rings, gaps between pixels or
+/// threads.
+pub fn object(plan: &Plan, options: ObjectOptions<'_>) -> Result<Object, ClifError> {
+    let (module, defined) = define(plan, options, Text::None)?;
+    let runtime = options.runtime(module.isa().triple());
     let triple = module.isa().triple().to_string();
     let externals: Vec<String> = defined.externals.into_iter().collect();
     let bytes = module.finish().emit().map_err(|e| ClifError::Code(e.to_string()))?;
     Ok(Object {
         bytes,
-        header: header::header(plan, target.unwrap_or(&triple), &externals),
+        header: header::header(plan, options.target.unwrap_or(&triple), &externals, runtime.is_some()),
         weights: plan.weights.data.iter().flat_map(|v| v.to_le_bytes()).collect(),
         externals,
+        runtime,
     })
 }
 
@@ -54,14 +98,22 @@ pub fn object(plan: &Plan, target: Option<&str>) -> Result<Object, ClifError> {
 ///
 /// # Errors
 /// As [`object`].
-pub fn text(plan: &Plan, target: Option<&str>) -> Result<String, ClifError> {
-    Ok(define(plan, target, Text::Record)?.1.text)
+pub fn text(plan: &Plan, options: ObjectOptions<'_>) -> Result<String, ClifError> {
+    Ok(define(plan, options, Text::Record)?.1.text)
 }
 
-fn define(plan: &Plan, target: Option<&str>, text: Text) -> Result<(ObjectModule, Defined), ClifError> {
-    let builder = ObjectBuilder::new(isa(target)?, plan.name.as_str(), default_libcall_names())?;
+fn define(plan: &Plan, options: ObjectOptions<'_>, text: Text) -> Result<(ObjectModule, Defined), ClifError> {
+    let builder = ObjectBuilder::new(isa(options.target)?, plan.name.as_str(), default_libcall_names())?;
     let mut module = ObjectModule::new(builder);
-    let defined = module::define(&mut module, plan, &format!("{}_run", plan.name), text)?;
+    let symbol = format!("{}_run", plan.name);
+    let defined = match options.runtime(module.isa().triple()) {
+        Some(_) => {
+            let tables = Tables::new(plan);
+            let program = Checked::new(tables.program()).map_err(|e| ClifError::Code(e.to_string()))?;
+            calls::define(&mut module, program, &symbol, Caller::Function, text)?
+        }
+        None => module::define(&mut module, plan, &symbol, text)?,
+    };
     Ok((module, defined))
 }
 
