@@ -1,4 +1,4 @@
-/* Classifies a picture with a network that mnc compiled to an object file. Plain C11: nothing to link but the C library.
+/* Classifies a picture with a network that mnc compiled to an object file. Plain C11; README.md says how to link it.
  *
  *   digits WEIGHTS PICTURE...
  *

@@ -50,13 +50,7 @@ impl Memory {
 /// # Safety
 /// [`MEMORY_BYTES`] bytes can be written at `memory`, which is aligned to 8.
 #[cfg_attr(mnc_static_library, unsafe(export_name = "mnc_rt_1_begin"))]
-pub unsafe extern "C" fn begin(
-    memory: *mut Memory,
-    weights: *const f32,
-    input: *const f32,
-    output: *mut f32,
-    arena: *mut f32,
-) {
+pub unsafe extern "C" fn begin(memory: *mut Memory, weights: *const f32, input: *const f32, output: *mut f32, arena: *mut f32) {
     // SAFETY: the caller's promise; a `Memory` is no larger.
     unsafe { memory.write(Memory::new(Isa::detect(), weights, input, output, arena)) };
 }

@@ -86,13 +86,15 @@ fn a_whole_net_compiles_at_once() {
 fn self_contained_code_says_what_it_does_not_know() {
     let alone = |plan: &Plan| compile_jit_with(plan, JitOptions { self_contained: true });
     let graph = shipped("mobilenet_v2", "0.5", 96);
-    let plan = |threads, stream| plan::build(&graph, meta("v2"), &Options { threads, prefer: Prefer::Speed, stream }).expect("a plan");
+    let plan =
+        |threads, stream| plan::build(&graph, meta("v2"), &Options { threads, prefer: Prefer::Speed, stream }).expect("a plan");
     assert!(alone(&plan(1, Stream::Never)).is_ok());
     let error = alone(&plan(2, Stream::Never)).err().expect("threads");
     assert!(error.to_string().contains("several threads"), "{error}");
-    let error = alone(&plan::build(&graph, meta("v2"), &Options { prefer: Prefer::Memory, ..Options::default() }).expect("a plan"))
-        .err()
-        .expect("rings");
+    let error =
+        alone(&plan::build(&graph, meta("v2"), &Options { prefer: Prefer::Memory, ..Options::default() }).expect("a plan"))
+            .err()
+            .expect("rings");
     assert!(matches!(&error, ClifError::Streamed { what: "a ring of rows", step } if !step.is_empty()), "{error}");
     assert!(error.diagnostic().help.is_some());
 }

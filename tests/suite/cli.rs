@@ -120,16 +120,17 @@ fn usage_errors_are_code_2() {
         &["run", &spec, &picture, "--engine", "gpu"],
         &["run", &spec, "--input", "x.npy"],
         &["run", &spec, &picture, "--input", "x.npy", "--output", "y.npy"],
-        &["run", &spec, &picture, "--threads", "2"],
+        &["run", &spec, &picture, "--threads", "2", "--self-contained"],
         &["run", &spec, &picture, "--threads", "0", "--engine", "native"],
         &["run", &spec, &picture, "--threads", "65", "--engine", "native"],
         &["verify", &spec, "--threads", "0"],
         &["bench", &spec, "--runs", "0"],
-        &["bench", &spec, "--threads", "4"],
+        &["bench", &spec, "--threads", "4", "--engine", "reference"],
         &["show", &spec, "--set", "alpha"],
         &["show", &spec, "--after", "fold_bm"],
         &["compile", &spec, "--emit", "exe"],
         &["compile", &spec, "--emit", "ir", "--target", "aarch64-unknown-linux-gnu"],
+        &["compile", &spec, "--emit", "rust", "--self-contained"],
         &["compile", &spec, "--emit", "rust", "-o", "-"],
         &["compile", &spec, "--emit", "obj", "--target", "pdp11", "-o", dir.path().to_str().expect("UTF-8")],
     ] {
@@ -220,6 +221,7 @@ fn engines_and_seeds_agree() {
     let jit = scores(&[]);
     assert!((jit.iter().sum::<f64>() - 1.0).abs() < 1e-9);
     assert_eq!(jit, scores(&["--engine", "jit", "--threads", "1", "--set", "weights.seed=1"]));
+    assert_eq!(jit, scores(&["--threads", "2"]));
     for engine in ["native", "reference"] {
         for (a, b) in jit.iter().zip(scores(&["--engine", engine])) {
             assert!((a - b).abs() < 1e-5, "{engine}: {a} {b}");
@@ -312,7 +314,9 @@ fn json_keys_are_the_contract() {
         has_keys(engine, &["net", "engine", "max_abs_err", "max_rel_err", "bound", "ok"]);
         assert_eq!(engine["ok"], true);
     }
-    assert!(engines.iter().any(|e| e["engine"] == "jit") && engines.iter().any(|e| e["engine"] == "native-scalar"), "{stdout}");
+    for name in ["jit", "jit-self-contained", "native-scalar"] {
+        assert!(engines.iter().any(|e| e["engine"] == name), "{name}: {stdout}");
+    }
 }
 
 #[test]

@@ -106,8 +106,7 @@ fn emit(kind: Emit, net: &Compiled, options: clif::ObjectOptions<'_>) -> Result<
         }
         Emit::Obj => {
             let object = clif::object(&*suited()?, options).map_err(clif_failure)?;
-            let mut files =
-                vec![file("o", object.bytes), file("h", object.header.into_bytes()), file("weights", object.weights)];
+            let mut files = vec![file("o", object.bytes), file("h", object.header.into_bytes()), file("weights", object.weights)];
             files.extend(object.runtime.map(|library| (clif::RUNTIME_FILE.to_owned(), library.to_vec())));
             files
         }

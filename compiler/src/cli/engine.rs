@@ -13,8 +13,8 @@ use crate::back::native::NativeNet;
 use crate::diag::Diagnostic;
 use crate::front::Net;
 use crate::front::ast::MAX_THREADS;
-use crate::plan::Options;
 use crate::ir::eval::eval;
+use crate::plan::Options;
 
 /// A net ready to run.
 pub(super) enum Engine<'a> {

@@ -12,9 +12,9 @@ use mnc_runtime::isa::Isa;
 use mnc_runtime::program::Checked;
 use mnc_runtime::team::{Barrier, Team};
 
+use super::ClifError;
 use super::calls::{self, Caller};
 use super::module::{self, Text};
-use super::ClifError;
 use crate::back::program::Tables;
 use crate::plan::Plan;
 
