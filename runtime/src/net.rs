@@ -28,30 +28,6 @@ pub trait Net {
     }
 }
 
-/// For nets whose type is known at run time alone.
-#[cfg(feature = "std")]
-impl<N: Net + ?Sized> Net for std::boxed::Box<N> {
-    fn input_shape(&self) -> [usize; 4] {
-        (**self).input_shape()
-    }
-
-    fn output_shape(&self) -> [usize; 4] {
-        (**self).output_shape()
-    }
-
-    fn arena_bytes(&self) -> usize {
-        (**self).arena_bytes()
-    }
-
-    fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        (**self).run(input, output)
-    }
-
-    fn run_on(&mut self, team: &mut Team, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        (**self).run_on(team, input, output)
-    }
-}
-
 /// A slice handed to [`Net::run`] has the wrong length (in elements), or there is no net.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunError {

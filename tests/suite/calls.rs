@@ -66,7 +66,7 @@ fn a_whole_net_compiles_at_once() {
         let took = start.elapsed();
         let x: Vec<f32> = (0..plan.input.shape.elements()).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect();
         assert_eq!(infer(&mut jit, &x), infer(&mut native, &x));
-        let mut time = |net: &mut dyn Net| {
+        let time = |net: &mut dyn Net| {
             let mut times: Vec<_> = (0..9)
                 .map(|_| {
                     let start = Instant::now();
