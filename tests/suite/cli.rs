@@ -342,8 +342,20 @@ fn compiled_files_are_whole_or_absent() {
     let out = dir.path().join("made/here");
     let (stdout, _) =
         expect(&mnc(&["compile", &spec, "--emit", "rust,obj,clif,ir,plan,dot", "-o", out.to_str().expect("UTF-8")]), 0);
-    let files =
-        ["tiny.rs", "tiny.weights", "tiny.o", "tiny.h", "tiny.clif", "tiny.ir.txt", "tiny.plan.txt", "tiny.plan.svg", "tiny.dot"];
+    let mut files = vec![
+        "tiny.rs",
+        "tiny.weights",
+        "tiny.o",
+        "tiny.h",
+        "tiny.clif",
+        "tiny.ir.txt",
+        "tiny.plan.txt",
+        "tiny.plan.svg",
+        "tiny.dot",
+    ];
+    if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        files.push("libmnc_rt.a");
+    }
     let found: BTreeSet<String> = list(&out);
     assert_eq!(found, files.iter().map(|f| (*f).to_owned()).collect());
     for file in files {
@@ -351,6 +363,10 @@ fn compiled_files_are_whole_or_absent() {
         assert!(std::fs::metadata(out.join(file)).expect("a file").len() > 100, "{file}");
     }
     assert!(std::fs::read(out.join("tiny.o")).expect("an object").starts_with(b"\x7fELF"));
+
+    let alone = dir.path().join("alone");
+    expect(&mnc(&["compile", &spec, "--emit", "obj", "--self-contained", "-o", alone.to_str().expect("UTF-8")]), 0);
+    assert_eq!(list(&alone), BTreeSet::from(["tiny.h", "tiny.o", "tiny.weights"].map(str::to_owned)));
 
     // A folder stands where a file must go: nothing else is written either.
     let blocked = dir.path().join("blocked");
