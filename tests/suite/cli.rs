@@ -222,6 +222,7 @@ fn engines_and_seeds_agree() {
     assert!((jit.iter().sum::<f64>() - 1.0).abs() < 1e-9);
     assert_eq!(jit, scores(&["--engine", "jit", "--threads", "1", "--set", "weights.seed=1"]));
     assert_eq!(jit, scores(&["--threads", "2"]));
+    assert_eq!(scores(&["--engine", "native"]), scores(&["--engine", "native", "--threads", "3"]));
     for engine in ["native", "reference"] {
         for (a, b) in jit.iter().zip(scores(&["--engine", engine])) {
             assert!((a - b).abs() < 1e-5, "{engine}: {a} {b}");
@@ -304,6 +305,12 @@ fn json_keys_are_the_contract() {
         ],
     );
     assert_eq!((&bench["engine"], &bench["runs"], &bench["threads"]), (&"jit".into(), &5.into(), &1.into()));
+    let (stdout, _) = expect(&mnc(&["bench", &spec, "--json", "--runs", "2", "--engine", "native", "--threads", "2"]), 0);
+    let shared = &objects(&stdout)[0];
+    assert_eq!(shared["threads"], 2);
+    let (stdout, _) =
+        expect(&mnc(&["bench", &spec, "--json", "--runs", "2", "--engine", "native", "--set", "plan.threads=3"]), 0);
+    assert_eq!(objects(&stdout)[0]["threads"], 3, "the spec's");
     let number = |key: &str| bench[key].as_f64().expect("a number");
     assert!(number("min_ms") <= number("median_ms") && number("median_ms") <= number("p99_ms"));
     assert!(number("peak_gflops") > 0.5 && number("peak_fraction") < 1.0, "{bench}");

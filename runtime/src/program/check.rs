@@ -53,6 +53,30 @@ impl<'a> Checked<'a> {
 
     /// The same for a `const`: a mistake stops the build.
     ///
+    /// ```
+    /// use mnc_runtime::program::{Checked, Op, Place, Program, Split, Stage, Step, View};
+    ///
+    /// const X: View = View::whole(Place::Input, 2, 2, 3);
+    /// static COPY: Checked<'static> = Checked::expect(Program {
+    ///     stages: &[Stage { steps: 1, strip: 2, split: Split::Alone }],
+    ///     steps: &[Step { op: Op::Copy, x: X, y: View { place: Place::Output, ..X } }],
+    ///     orders: &[], input: 12, output: 12, arena: 0, weights: 0, threads: 1,
+    /// });
+    /// let (input, mut output) = ([7.0; 12], [0.0; 12]);
+    /// COPY.run(mnc_runtime::isa::Isa::detect(), &[], &mut [], &input, &mut output).unwrap();
+    /// assert_eq!(input, output);
+    /// ```
+    /// With an output of another length it does not compile:
+    /// ```compile_fail,E0080
+    /// # use mnc_runtime::program::{Checked, Op, Place, Program, Split, Stage, Step, View};
+    /// # const X: View = View::whole(Place::Input, 2, 2, 3);
+    /// static COPY: Checked<'static> = Checked::expect(Program {
+    ///     stages: &[Stage { steps: 1, strip: 2, split: Split::Alone }],
+    ///     steps: &[Step { op: Op::Copy, x: X, y: View { place: Place::Output, ..X } }],
+    ///     orders: &[], input: 12, output: 11, arena: 0, weights: 0, threads: 1,
+    /// });
+    /// ```
+    ///
     /// # Panics
     /// With what is wrong.
     #[must_use]

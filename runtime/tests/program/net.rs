@@ -251,9 +251,8 @@ impl Chain {
         let start = self.tensor(1, gap, &mut arena);
         let rings = self.rings(strip, threads > 1 && split == Split::Rows);
         let mut views = vec![self.end(Place::Input, 0), start];
-        for i in 2..n {
-            let [height, width, channels] = self.shapes[i];
-            let rows = (rings[i] + more).min(height.max(rings[i]));
+        for (&[height, width, channels], &least) in self.shapes[..n].iter().zip(&rings).skip(2) {
+            let rows = (least + more).min(height.max(least));
             let mut view = View { place: Place::Input, rows, width, channels, pitch: channels + gap };
             let apart = view.span() + 3;
             view.place = Place::Ring { first: arena, apart };
