@@ -139,7 +139,7 @@ impl Layer<Depthwise> {
 
 impl Layer<Conv> {
     fn run(&mut self, isa: Isa) {
-        kernel::conv(isa, &self.p, 0..self.p.out_h, &self.x, &self.w, &self.bias, Residual::None, &mut self.y);
+        kernel::conv(isa, &self.p, 0..self.p.out_h, &self.x, &self.w, &self.bias, None, Residual::None, &mut self.y);
     }
 }
 

@@ -105,6 +105,10 @@ fn a_batch_is_its_pictures_one_by_one() {
             assert_eq!(bits(&outputs), want, "{count} nets on {threads} threads");
         }
     }
+    let mut nets: Vec<Box<dyn Net + Send>> = vec![Box::new(net.clone()), Box::new(net.clone())];
+    let mut outputs = vec![f32::NAN; n_out * 13];
+    run_batch(&mut Team::new(2), &mut nets, &inputs, &mut outputs).unwrap();
+    assert_eq!(bits(&outputs), want, "nets of types known at run time alone");
     let mut team = Team::new(2);
     let mut outputs = vec![7.0; n_out * 13];
     let none: &mut [NativeNet] = &mut [];
