@@ -107,6 +107,7 @@ fn conv(in_h: usize, in_c: usize, out_c: usize, stride: usize) -> Layer<Conv> {
         out_h: out,
         out_w: out,
         out_c,
+        groups: 1,
         kernel_h: 3,
         kernel_w: 3,
         stride_h: stride,

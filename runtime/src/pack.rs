@@ -2,6 +2,7 @@
 //!
 //! * `panels`, for [`crate::kernel::pointwise`] and [`crate::kernel::conv`]: a `[k][n]` matrix as `[ceil(n / 16)][k][16]`, so a
 //!   register tile of sixteen output channels reads one panel from front to back.
+//! * `grouped`: the same for each group of a convolution in groups, one behind the other.
 //! * `depthwise`: `[taps][c]` as `[ceil(c / 16)][taps][16]`: a vector of sixteen lanes reads a block's taps from front to back, one of
 //!   eight reads one half of every row.
 //!
@@ -22,7 +23,24 @@ pub const fn panels_len(k: usize, n: usize) -> usize {
 pub fn panels(k: usize, n: usize, w: &[f32], out: &mut [f32]) {
     assert_eq!(w.len(), k * n, "weights of a {k} x {n} matrix");
     assert_eq!(out.len(), panels_len(k, n), "panels of a {k} x {n} matrix");
-    blocks(k, n, w, out);
+    blocks(k, n, n, w, out);
+}
+
+/// Elements of `groups` groups of panels of `[k][n]` matrices.
+#[must_use]
+pub const fn grouped_len(groups: usize, k: usize, n: usize) -> usize {
+    groups * panels_len(k, n)
+}
+
+/// Packs `w`, weights `[k][groups * n]` of a convolution in groups, each of `k` rows and `n` output channels, into `out` of
+/// [`grouped_len`] elements: the panels of one group behind those of the other. With `k = 1` a bias. Panics where a length is
+/// another.
+pub fn grouped(groups: usize, k: usize, n: usize, w: &[f32], out: &mut [f32]) {
+    assert_eq!(w.len(), groups * k * n, "weights of {groups} groups of {k} x {n} matrices");
+    assert_eq!(out.len(), grouped_len(groups, k, n), "panels of {groups} groups of {k} x {n} matrices");
+    for (group, out) in out.chunks_exact_mut(panels_len(k, n).max(1)).enumerate() {
+        blocks(k, n, groups * n, &w[group * n..], out);
+    }
 }
 
 /// Elements of `[taps][c]` depthwise weights in blocks of [`PANEL`] channels.
@@ -36,7 +54,7 @@ pub const fn depthwise_len(taps: usize, c: usize) -> usize {
 pub fn depthwise(taps: usize, c: usize, w: &[f32], out: &mut [f32]) {
     assert_eq!(w.len(), taps * c, "depthwise weights of {taps} taps and {c} channels");
     assert_eq!(out.len(), depthwise_len(taps, c), "packed depthwise weights of {taps} taps and {c} channels");
-    blocks(taps, c, w, out);
+    blocks(taps, c, c, w, out);
 }
 
 /// Elements of the bias of `n` output channels in whole panels.
@@ -52,13 +70,13 @@ pub fn bias(bias: Option<&[f32]>, out: &mut [f32]) {
     out[bias.len()..].fill(0.0);
 }
 
-/// `[k][n]` to `[ceil(n / PANEL)][k][PANEL]`.
-fn blocks(k: usize, n: usize, w: &[f32], out: &mut [f32]) {
+/// `[k][n]`, rows `pitch` apart, to `[ceil(n / PANEL)][k][PANEL]`.
+fn blocks(k: usize, n: usize, pitch: usize, w: &[f32], out: &mut [f32]) {
     for (block, out) in out.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
         let first = block * PANEL;
         let valid = PANEL.min(n - first);
         for (row, out) in out.chunks_exact_mut(PANEL).enumerate() {
-            out[..valid].copy_from_slice(&w[row * n + first..][..valid]);
+            out[..valid].copy_from_slice(&w[row * pitch + first..][..valid]);
             out[valid..].fill(0.0);
         }
     }
@@ -80,6 +98,20 @@ mod tests {
                 let (panel, row, lane) = (at / (k * PANEL), at / PANEL % k, at % PANEL);
                 let column = panel * PANEL + lane;
                 prop_assert_eq!(*v, if column < n { w[row * n + column] } else { 0.0 });
+            }
+        }
+
+        /// Each group's panels are those of its columns.
+        #[test]
+        fn groups_are_packed_one_by_one(groups in 1usize..5, k in 1usize..10, n in 1usize..40) {
+            let w: Vec<f32> = (1..=groups * k * n).map(|v| v as f32).collect();
+            let mut out = vec![f32::NAN; grouped_len(groups, k, n)];
+            grouped(groups, k, n, &w, &mut out);
+            for (group, out) in out.chunks(panels_len(k, n)).enumerate() {
+                let columns: Vec<f32> = w.chunks(groups * n).flat_map(|row| row[group * n..][..n].to_vec()).collect();
+                let mut want = vec![f32::NAN; panels_len(k, n)];
+                panels(k, n, &columns, &mut want);
+                prop_assert_eq!(out, want);
             }
         }
 

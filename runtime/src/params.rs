@@ -4,6 +4,8 @@
 //! `h x w x c_n` tensor stands at `(y * w + x) * c_n + c`. `y` runs first over rows so that a kernel can be asked for a band of
 //! output rows: that is how stages stream and how threads share a layer.
 
+use crate::pack::PANEL;
+
 /// The activation function at the end of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Activation {
@@ -22,8 +24,9 @@ pub enum Activation {
     Sigmoid,
 }
 
-/// A dense convolution `[in_h, in_w, in_c] -> [out_h, out_w, out_c]` whose weights are packed by [`crate::pack::panels`] with
-/// `k = kernel_h * kernel_w * in_c` rows ordered `(ky, kx, c)`.
+/// A convolution `[in_h, in_w, in_c] -> [out_h, out_w, out_c]`. Group `g` of `groups` makes the output channels from
+/// `g * out_c / groups` on of the input channels from `g * in_c / groups` on, as many as a group has. Weights packed by
+/// [`crate::pack::grouped`] with `k = kernel_h * kernel_w * in_c / groups` rows ordered `(ky, kx, c)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Conv {
     /// Input rows.
@@ -38,6 +41,8 @@ pub struct Conv {
     pub out_w: usize,
     /// Output channels.
     pub out_c: usize,
+    /// Divides both channel counts; 1 for a dense convolution, whose outputs read all input channels.
+    pub groups: usize,
     /// Window rows.
     pub kernel_h: usize,
     /// Window columns.
@@ -52,6 +57,26 @@ pub struct Conv {
     pub pad_left: usize,
     /// Applied to every output after bias and residual.
     pub act: Activation,
+}
+
+impl Conv {
+    /// Input and output channels of a group; `None` where the groups do not divide them.
+    #[must_use]
+    pub const fn group(&self) -> Option<(usize, usize)> {
+        match (self.in_c.checked_div(self.groups), self.out_c.checked_div(self.groups)) {
+            (Some(i), Some(o)) if i * self.groups == self.in_c && o * self.groups == self.out_c => Some((i, o)),
+            _ => None,
+        }
+    }
+
+    /// Whether bands of whole panels of output channels are whole panels of each group too, so that threads can share by channels.
+    #[must_use]
+    pub const fn aligned(&self) -> bool {
+        match self.group() {
+            Some((_, out_c)) => self.groups == 1 || out_c.is_multiple_of(PANEL),
+            None => false,
+        }
+    }
 }
 
 /// A depthwise convolution: `out_c = in_c * multiplier`, output channel `o` reads input channel `o / multiplier`

@@ -55,8 +55,8 @@ pub fn exp(x: f64) -> f64 {
     sum * f64::from_bits(((1023 + n) as u64) << 52)
 }
 
-/// Dense convolution: `y[o] = act(sum(x * w[.., o]) + bias[o] + residual[o])`. Outside of the input stands `pad_value`
-/// (`in_c` elements; zero where absent).
+/// Convolution: `y[o] = act(sum(x * w[.., o]) + bias[o] + residual[o])`, summed over the input channels of `o`'s group, so that
+/// weights are `[kh][kw][in_c / groups][out_c]`. Outside of the input stands `pad_value` (`in_c` elements; zero where absent).
 pub fn conv(
     p: &Conv,
     x: &[f32],
@@ -67,24 +67,28 @@ pub fn conv(
     y: &mut [f32],
 ) {
     assert_eq!(x.len(), p.in_h * p.in_w * p.in_c, "conv input");
-    assert_eq!(w.len(), p.kernel_h * p.kernel_w * p.in_c * p.out_c, "conv weights");
+    let Some((group_in, group_out)) = p.group() else { panic!("{} groups of {} and {} channels", p.groups, p.in_c, p.out_c) };
+    assert_eq!(w.len(), p.kernel_h * p.kernel_w * group_in * p.out_c, "conv weights");
     assert_eq!(y.len(), p.out_h * p.out_w * p.out_c, "conv output");
     for oy in 0..p.out_h {
         for ox in 0..p.out_w {
             let at = (oy * p.out_w + ox) * p.out_c;
-            for first in (0..p.out_c).step_by(BLOCK) {
-                let n = BLOCK.min(p.out_c - first);
+            let blocks = (0..p.groups).flat_map(|g| (0..group_out).step_by(BLOCK).map(move |first| (g, first)));
+            for (g, first) in blocks {
+                let n = BLOCK.min(group_out - first);
+                let first = g * group_out + first;
                 let mut acc = [0f64; BLOCK];
                 for ky in 0..p.kernel_h {
                     for kx in 0..p.kernel_w {
                         let iy = inside(oy * p.stride_h + ky, p.pad_top, p.in_h);
                         let ix = inside(ox * p.stride_w + kx, p.pad_left, p.in_w);
-                        for c in 0..p.in_c {
+                        for i in 0..group_in {
+                            let c = g * group_in + i;
                             let v = match (iy, ix) {
                                 (Some(iy), Some(ix)) => x[(iy * p.in_w + ix) * p.in_c + c],
                                 (_, None) | (None, _) => pad_value.map_or(0.0, |v| v[c]),
                             };
-                            let row = ((ky * p.kernel_w + kx) * p.in_c + c) * p.out_c + first;
+                            let row = ((ky * p.kernel_w + kx) * group_in + i) * p.out_c + first;
                             for (a, w) in acc[..n].iter_mut().zip(&w[row..row + n]) {
                                 *a += f64::from(v) * f64::from(*w);
                             }
@@ -139,6 +143,7 @@ pub fn dense(in_c: usize, out_c: usize, act: Activation, x: &[f32], w: &[f32], b
         out_h: 1,
         out_w: 1,
         out_c,
+        groups: 1,
         kernel_h: 1,
         kernel_w: 1,
         stride_h: 1,
@@ -322,6 +327,7 @@ mod tests {
             out_h: 2,
             out_w: 2,
             out_c: 1,
+            groups: 1,
             kernel_h: 2,
             kernel_w: 2,
             stride_h: 1,
@@ -341,6 +347,31 @@ mod tests {
         p.stride_w = 2;
         conv(&p, &x, &[1.0, 10.0, 100.0, 1000.0], None, None, None, &mut y);
         assert_eq!(y, [1000.0, 3200.0, 7040.0, 9865.0]);
+    }
+
+    /// Two groups of two inputs and two outputs, one pixel.
+    #[test]
+    fn groups_by_hand() {
+        let p = Conv {
+            in_h: 1,
+            in_w: 1,
+            in_c: 4,
+            out_h: 1,
+            out_w: 1,
+            out_c: 4,
+            groups: 2,
+            kernel_h: 1,
+            kernel_w: 1,
+            stride_h: 1,
+            stride_w: 1,
+            pad_top: 0,
+            pad_left: 0,
+            act: Activation::None,
+        };
+        let mut y = [0.0; 4];
+        let w = [1.0, 10.0, 1.0, 10.0, 2.0, 20.0, 2.0, 20.0];
+        conv(&p, &[1.0, 2.0, 3.0, 4.0], &w, Some(&[0.0, 0.0, 0.5, 0.0]), None, None, &mut y);
+        assert_eq!(y, [5.0, 50.0, 11.5, 110.0]);
     }
 
     #[test]

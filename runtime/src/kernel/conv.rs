@@ -1,4 +1,6 @@
-//! Dense convolution by the register tile of [`super::tile`], without an im2col copy.
+//! Convolution by the register tile of [`super::tile`], without an im2col copy.
+//!
+//! A group of channels is a dense convolution from some channels of the input's pixels to some of the output's: pixels have gaps.
 //!
 //! In NHWC the taps of a window's row are neighbours in memory: where every window of a tile lies inside the input, a tile is
 //! `kernel_h` runs of `kernel_w * in_c` elements a pixel (or a run a tap, where there are gaps between pixels). Elsewhere it goes
@@ -10,7 +12,7 @@ use core::ops::Range;
 use super::tile::{self, Blocks, Spot, by_size};
 use super::{Residual, Rows, check_len, check_rows, check_windows, input_at, interior, size, taps_inside};
 use crate::isa::{Isa, Job, Simd};
-use crate::pack::{PANEL, bias_len};
+use crate::pack::{PANEL, bias_len, panels_len};
 use crate::params::Conv;
 
 /// Input elements that a block of pixels may touch in each row of its window, and its bounds in pixels.
@@ -27,8 +29,8 @@ static ZEROS: [f32; 512] = [0.0; 512];
 
 /// `y = act(conv(x, w) + bias + residual)` for the output rows `rows`.
 ///
-/// `x` `[in_h, in_w, in_c]`; `w` packed by [`crate::pack::panels`] with `k = kernel_h * kernel_w * in_c`; `bias` padded to
-/// [`bias_len`]; `pad_value` `[in_c]` is what stands outside of the input (zero where absent); `y` and the residual
+/// `x` `[in_h, in_w, in_c]`; `w` packed by [`crate::pack::grouped`] with `k = kernel_h * kernel_w * in_c / groups`; `bias` of each
+/// group padded to [`bias_len`]; `pad_value` `[in_c]` is what stands outside of the input (zero where absent); `y` and the residual
 /// `[out_h, out_w, out_c]`. Panics where a length is another.
 #[expect(clippy::too_many_arguments, reason = "one slice an operand")]
 pub fn conv(
@@ -46,8 +48,10 @@ pub fn conv(
     check_windows("conv rows", p.out_h, p.kernel_h, p.stride_h, p.pad_top);
     check_windows("conv columns", p.out_w, p.kernel_w, p.stride_w, p.pad_left);
     check_len("conv input", x.len(), size([p.in_h, p.in_w, p.in_c]));
-    check_len("conv weights", w.len(), size([p.out_c.div_ceil(PANEL), p.kernel_h, p.kernel_w, p.in_c, PANEL]));
-    check_len("conv bias", bias.len(), bias_len(p.out_c));
+    let (in_c, out_c) = p.group().unwrap_or_else(|| panic!("conv: {} groups of {} and {} channels", p.groups, p.in_c, p.out_c));
+    let panels = out_c.div_ceil(PANEL);
+    check_len("conv weights", w.len(), size([p.groups, panels, p.kernel_h, p.kernel_w, in_c, PANEL]));
+    check_len("conv bias", bias.len(), size([p.groups, panels, PANEL]));
     check_len("conv output", y.len(), size([p.out_h, p.out_w, p.out_c]));
     if let Some(v) = pad_value {
         check_len("conv padding", v.len(), p.in_c);
@@ -83,7 +87,7 @@ pub(crate) struct Band<'a> {
     pub p: &'a Conv,
     /// Output rows.
     pub rows: Range<usize>,
-    /// Output channels; the start is a multiple of [`PANEL`], the end too or the last channel.
+    /// Output channels; in each group the start is a multiple of [`PANEL`], the end too or its last channel.
     pub columns: Range<usize>,
     pub x: Rows,
     /// Of the whole layer.
@@ -117,24 +121,51 @@ impl Job for Call<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let b = &self.0;
-        // Rows are joined to blocks: panels are read from the cache for all rows of a block but the first.
-        let floats = b.p.in_c.saturating_mul(b.p.kernel_h).max(1);
-        let pixels = (BLOCK_FLOATS / floats).clamp(BLOCK_PIXELS.start, BLOCK_PIXELS.end);
-        let blocks = Blocks::new(b.rows.end - b.rows.start, (pixels / b.p.out_w.max(1)).max(1));
-        for i in 0..blocks.count {
-            let (first, end) = blocks.get(i);
-            let mut column = b.columns.start;
-            while column < b.columns.end {
-                let rows = b.rows.start + first..b.rows.start + end;
-                let wide = b.columns.end - column > S::LANES;
-                match (wide, b.p.stride_w * b.x.pitch) {
-                    (true, STEM) => wide_rows::<S, STEM>(s, b, rows, column),
-                    (true, _) => wide_rows::<S, 0>(s, b, rows, column),
-                    (false, STEM) => narrow_rows::<S, STEM>(s, b, rows, column),
-                    (false, _) => narrow_rows::<S, 0>(s, b, rows, column),
-                }
-                column += if wide { S::WIDE } else { S::LANES };
+        let Some((in_c, out_c)) = b.p.group() else { return };
+        let p = Conv { in_c, out_c, groups: 1, ..*b.p };
+        let panels = panels_len(p.kernel_h * p.kernel_w * in_c, out_c);
+        for g in 0..b.p.groups {
+            let (x, y) = (g * in_c, g * out_c);
+            let columns = b.columns.start.clamp(y, y + out_c) - y..b.columns.end.clamp(y, y + out_c) - y;
+            dense(
+                s,
+                &Band {
+                    p: &p,
+                    rows: b.rows.clone(),
+                    columns,
+                    x: Rows { first: b.x.first.wrapping_add(x), ..b.x },
+                    w: b.w.wrapping_add(g * panels),
+                    bias: b.bias.wrapping_add(g * bias_len(out_c)),
+                    pad_value: b.pad_value.map(|v| v.wrapping_add(x)),
+                    residual: b.residual.map(|(at, pitch)| (at.wrapping_add(y), pitch)),
+                    y: b.y.wrapping_add(y),
+                    y_pitch: b.y_pitch,
+                },
+            );
+        }
+    }
+}
+
+/// A band of one group.
+#[inline(always)]
+fn dense<S: Simd>(s: S, b: &Band<'_>) {
+    // Rows are joined to blocks: panels are read from the cache for all rows of a block but the first.
+    let floats = b.p.in_c.saturating_mul(b.p.kernel_h).max(1);
+    let pixels = (BLOCK_FLOATS / floats).clamp(BLOCK_PIXELS.start, BLOCK_PIXELS.end);
+    let blocks = Blocks::new(b.rows.end - b.rows.start, (pixels / b.p.out_w.max(1)).max(1));
+    for i in 0..blocks.count {
+        let (first, end) = blocks.get(i);
+        let mut column = b.columns.start;
+        while column < b.columns.end {
+            let rows = b.rows.start + first..b.rows.start + end;
+            let wide = b.columns.end - column > S::LANES;
+            match (wide, b.p.stride_w * b.x.pitch) {
+                (true, STEM) => wide_rows::<S, STEM>(s, b, rows, column),
+                (true, _) => wide_rows::<S, 0>(s, b, rows, column),
+                (false, STEM) => narrow_rows::<S, STEM>(s, b, rows, column),
+                (false, _) => narrow_rows::<S, 0>(s, b, rows, column),
             }
+            column += if wide { S::WIDE } else { S::LANES };
         }
     }
 }

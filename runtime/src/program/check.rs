@@ -273,8 +273,12 @@ const fn check_op(program: &Program<'_>, step: &Step) -> Option<&'static str> {
                 shaped(y, p.out_h, p.out_w, p.out_c) => "a convolution's output of another shape",
                 windows(p.out_h, p.kernel_h, p.stride_h, p.pad_top) => "windows that make no sense",
                 windows(p.out_w, p.kernel_w, p.stride_w, p.pad_left) => "windows that make no sense",
-                inside(*weight, product([p.out_c.div_ceil(PANEL), PANEL, p.kernel_h, p.kernel_w, p.in_c]), blob) => "weights outside of the blob",
-                inside(*bias, product([p.out_c.div_ceil(PANEL), PANEL]), blob) => "a bias outside of the blob",
+            }
+            let Some((in_c, out_c)) = p.group() else { return Some("groups that do not divide the channels") };
+            let panels = out_c.div_ceil(PANEL);
+            ensure! {
+                inside(*weight, product([p.groups, panels, PANEL, p.kernel_h, p.kernel_w, in_c]), blob) => "weights outside of the blob",
+                inside(*bias, product([p.groups, panels, PANEL]), blob) => "a bias outside of the blob",
                 optional(*pad_value, p.in_c, blob) => "padding outside of the blob",
             }
             check_added(program, added, y)
@@ -517,8 +521,8 @@ const fn by_rows(op: &Op) -> bool {
 /// Whether a kernel can compute some channels of its output.
 const fn by_channels(op: &Op) -> bool {
     match op {
-        Op::Conv { .. }
-        | Op::Depthwise { .. }
+        Op::Conv { params: p, .. } => p.aligned(),
+        Op::Depthwise { .. }
         | Op::Pointwise { .. }
         | Op::Pool(_)
         | Op::GlobalPool

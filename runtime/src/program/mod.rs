@@ -138,13 +138,13 @@ pub enum Added {
 /// blob, in floats.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Op {
-    /// Dense convolution.
+    /// Convolution.
     Conv {
         /// Sizes.
         params: params::Conv,
-        /// [`crate::pack::panels`]
+        /// [`crate::pack::grouped`]
         weight: usize,
-        /// Padded to whole panels.
+        /// Each group's padded to whole panels.
         bias: usize,
         /// Content of the padding, `in_c` floats; zero where absent.
         pad_value: Option<usize>,

@@ -5,14 +5,14 @@ use mnc_runtime::kernel::{self, Residual};
 use mnc_runtime::{pack, params, reference};
 use proptest::prelude::*;
 
-use crate::case::{abs, activation, banded, close, random, unwritten};
+use crate::case::{abs, activation, banded, close, random, same_bits, unwritten};
 
 pub fn check(p: &params::Conv, pad_value: bool, residual: u8, cuts: u32, seed: u64) {
-    let (k, n) = (p.kernel_h * p.kernel_w * p.in_c, p.out_c);
-    let len = p.out_h * p.out_w * n;
+    let (k, n) = (p.kernel_h * p.kernel_w * p.in_c / p.groups, p.out_c / p.groups);
+    let len = p.out_h * p.out_w * p.out_c;
     let x = random(p.in_h * p.in_w * p.in_c, seed);
-    let w = random(k * n, seed + 1);
-    let b = random(n, seed + 2);
+    let w = random(k * p.out_c, seed + 1);
+    let b = random(p.out_c, seed + 2);
     let value = random(p.in_c, seed + 3);
     let r = random(len, seed + 4);
 
@@ -25,9 +25,9 @@ pub fn check(p: &params::Conv, pad_value: bool, residual: u8, cuts: u32, seed: u
     let sums = params::Conv { act: params::Activation::None, ..*p };
     let magnitude = run(&sums, &abs(&x), &abs(&w), &abs(&b), &abs(&value), &abs(&r));
 
-    let (mut panels, mut bias) = (vec![0.0; pack::panels_len(k, n)], vec![0.0; pack::bias_len(n)]);
-    pack::panels(k, n, &w, &mut panels);
-    pack::bias(Some(&b), &mut bias);
+    let (mut panels, mut bias) = (vec![0.0; pack::grouped_len(p.groups, k, n)], vec![0.0; p.groups * pack::bias_len(n)]);
+    pack::grouped(p.groups, k, n, &w, &mut panels);
+    pack::grouped(p.groups, 1, n, &b, &mut bias);
     for isa in Isa::available() {
         let what = format!("{} {p:?} pad_value {pad_value} residual {residual}", isa.name());
         let start = if residual == 1 { r.clone() } else { unwritten(len) };
@@ -55,9 +55,19 @@ pub fn axis() -> impl Strategy<Value = (usize, usize, usize, usize, usize)> {
 prop_compose! {
     pub fn shape()(y in axis(), x in axis(), in_c in 1usize..20, out_c in 1usize..40, act in activation()) -> params::Conv {
         params::Conv {
-            in_h: y.0, in_w: x.0, in_c, out_h: y.1, out_w: x.1, out_c, kernel_h: y.2, kernel_w: x.2, stride_h: y.3, stride_w: x.3,
+            in_h: y.0, in_w: x.0, in_c, out_h: y.1, out_w: x.1, out_c, groups: 1, kernel_h: y.2, kernel_w: x.2, stride_h: y.3, stride_w: x.3,
             pad_top: y.4, pad_left: x.4, act,
         }
+    }
+}
+
+prop_compose! {
+    /// Groups of few channels and of whole vectors.
+    fn in_groups()(
+        p in shape(), groups in 2usize..6, in_c in prop::sample::select(&[1usize, 2, 3, 8, 16][..]),
+        out_c in prop::sample::select(&[1usize, 3, 8, 12, 16, 20, 24, 32, 40][..]),
+    ) -> params::Conv {
+        params::Conv { in_c: groups * in_c, out_c: groups * out_c, groups, ..p }
     }
 }
 
@@ -67,6 +77,45 @@ proptest! {
     #[test]
     fn any_shape(p in shape(), pad_value: bool, residual in 0u8..3, cuts: u32, seed in 0u64..1 << 40) {
         check(&p, pad_value, residual, cuts, seed);
+    }
+
+    #[test]
+    fn any_groups(p in in_groups(), pad_value: bool, residual in 0u8..3, cuts: u32, seed in 0u64..1 << 40) {
+        check(&p, pad_value, residual, cuts, seed);
+    }
+}
+
+/// Groups are what the same convolution with zeros between them is, to the bit: sums run in one order.
+#[test]
+fn groups_are_blocks_of_a_dense_convolution() {
+    for (in_c, out_c, groups) in [(6, 96, 2), (9, 60, 3), (4, 4, 4), (48, 192, 3)] {
+        #[rustfmt::skip]
+        let p = params::Conv {
+            in_h: 9, in_w: 11, in_c, out_h: 9, out_w: 11, out_c, groups, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1,
+            pad_top: 1, pad_left: 1, act: params::Activation::Relu6,
+        };
+        let (group_in, group_out) = (in_c / groups, out_c / groups);
+        let (x, w, b) = (random(99 * in_c, 1), random(9 * group_in * out_c, 2), random(out_c, 3));
+        let mut zeros = vec![0.0; 9 * in_c * out_c];
+        for (row, w) in w.chunks(out_c).enumerate() {
+            let (tap, c) = (row / group_in, row % group_in);
+            for (o, w) in w.iter().enumerate() {
+                zeros[(tap * in_c + o / group_out * group_in + c) * out_c + o] = *w;
+            }
+        }
+        for isa in Isa::available() {
+            let [y, dense] = [(groups, &w), (1, &zeros)].map(|(groups, w)| {
+                let (k, n) = (w.len() / out_c, out_c / groups);
+                let (mut panels, mut bias) = (vec![0.0; pack::grouped_len(groups, k, n)], vec![0.0; groups * pack::bias_len(n)]);
+                pack::grouped(groups, k, n, w, &mut panels);
+                pack::grouped(groups, 1, n, &b, &mut bias);
+                let mut y = unwritten(99 * out_c);
+                let p = params::Conv { groups, ..p };
+                kernel::conv(isa, &p, 0..9, &x, &panels, &bias, None, Residual::None, &mut y);
+                y
+            });
+            same_bits(&format!("{} {p:?}", isa.name()), &y, &dense);
+        }
     }
 }
 
@@ -81,6 +130,7 @@ fn stems_and_wide_inputs() {
         out_h: 15,
         out_w: 15,
         out_c: 32,
+        groups: 1,
         kernel_h: 3,
         kernel_w: 3,
         stride_h: 2,

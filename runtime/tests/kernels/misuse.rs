@@ -77,6 +77,7 @@ fn other_operands() {
         out_h: 2,
         out_w: 2,
         out_c: 1,
+        groups: 1,
         kernel_h: 1,
         kernel_w: 1,
         stride_h: 1,
@@ -89,6 +90,11 @@ fn other_operands() {
     assert!(message(|| run(&x, &w[..16], &mut [0.0; 4])).starts_with("conv input"));
     assert!(message(|| run(&x[..4], &w, &mut [0.0; 4])).starts_with("conv weights"));
     assert!(message(|| run(&x[..4], &w[..16], &mut [0.0; 5])).starts_with("conv output"));
+    for groups in [0, 2] {
+        let p = Conv { groups, ..p };
+        let message = message(|| kernel::conv(isa, &p, 0..2, &x[..4], &w[..16], &b, None, none, &mut [0.0; 4]));
+        assert_eq!(message, format!("conv: {groups} groups of 1 and 1 channels"));
+    }
 
     let p = Pool {
         kind: PoolKind::Average,

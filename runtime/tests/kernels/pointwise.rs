@@ -16,6 +16,7 @@ pub fn as_conv(p: &params::Pointwise) -> params::Conv {
         out_h: p.h,
         out_w: p.w,
         out_c: p.out_c,
+        groups: 1,
         kernel_h: 1,
         kernel_w: 1,
         stride_h: 1,

@@ -146,15 +146,20 @@ impl Chain {
         let window = (out(in_h, pad_top + below, kernel_h, stride_h), out(in_w, 2 * pad_left, kernel_w, stride_w));
         let (op, shape, second) = match (random.below(8), window) {
             (0 | 1, (Some(out_h), Some(out_w))) => {
-                let out_c = 1 + random.below(20);
-                let panels = out_c.next_multiple_of(16);
+                // Groups of whole panels: threads shall share them by channels too.
+                let groups = [1, 2, 3, 4, 5][random.below(5)];
+                let (groups, out_c) = match groups {
+                    2.. if in_c.is_multiple_of(groups) => (groups, groups * 16),
+                    _ => (1, 1 + random.below(20)),
+                };
+                let panels = groups * (out_c / groups).next_multiple_of(16);
                 let pad_value = (random.below(2) == 0).then(|| self.blob(random, in_c));
-                let weight = self.blob(random, panels * kernel_h * kernel_w * in_c);
+                let weight = self.blob(random, panels * kernel_h * kernel_w * in_c / groups);
                 let bias = self.blob(random, panels);
                 let act = Self::act(random);
                 #[rustfmt::skip]
                 let params = Conv {
-                    in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act,
+                    in_h, in_w, in_c, out_h, out_w, out_c, groups, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act,
                 };
                 (Op::Conv { params, weight, bias, pad_value, added: Added::Nothing }, [out_h, out_w, out_c], None)
             }

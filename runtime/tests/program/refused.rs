@@ -9,8 +9,8 @@ const ACT: Activation = Activation::None;
 
 #[rustfmt::skip]
 const CONV: Conv = Conv {
-    in_h: 9, in_w: 8, in_c: 3, out_h: 9, out_w: 8, out_c: 5, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1, pad_top: 1,
-    pad_left: 1, act: ACT,
+    in_h: 9, in_w: 8, in_c: 3, out_h: 9, out_w: 8, out_c: 5, groups: 1, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1,
+    pad_top: 1, pad_left: 1, act: ACT,
 };
 #[rustfmt::skip]
 const DEPTHWISE: Depthwise = Depthwise {
@@ -102,6 +102,12 @@ fn pool(t: &mut Tables) -> &mut Pool {
     }
 }
 
+/// A stem of five groups, with room for its weights.
+fn grouped(t: &mut Tables) {
+    (t.steps[0].x, t.input, t.weights) = (whole(Place::Input), FLOATS, 4000);
+    (conv(t).in_c, conv(t).groups) = (5, 5);
+}
+
 /// Whole tensors in place of rings for the block's steps, each a stage of its own, shared by rows.
 fn unchained(t: &mut Tables) {
     t.stages.splice(1..2, [Stage { steps: 1, strip: 9, split: Split::Rows }; 3]);
@@ -169,6 +175,7 @@ const WRONG: &[(usize, usize, &str, Spoil)] = &[
     (4, 0, "bands of rows of a kernel that needs all rows", |t| t.stages[4].split = Split::Rows),
     (11, 0, "bands of channels of a kernel that needs all channels", |t| t.stages[11].split = Split::Channels),
     (7, 0, "bands of rows of a kernel that needs all rows", |t| t.stages[7].split = Split::Rows),
+    (0, 0, "bands of channels of a kernel that needs all channels", grouped),
     // what is read where it is written
     (0, 0, "an input where the stage writes", |t| {
         t.steps[0].x = whole(Place::Arena(4));
@@ -198,6 +205,25 @@ const WRONG: &[(usize, usize, &str, Spoil)] = &[
     (0, 0, "windows that make no sense", |t| conv(t).stride_h = usize::MAX / 2),
     (0, 0, "weights outside of the blob", |t| t.weights = 431),
     (0, 0, "weights outside of the blob", |t| conv(t).kernel_w = 1 << 40),
+    (0, 0, "groups that do not divide the channels", |t| {
+        t.stages[0].split = Split::Rows;
+        conv(t).groups = 2;
+    }),
+    (0, 0, "groups that do not divide the channels", |t| {
+        t.stages[0].split = Split::Alone;
+        conv(t).groups = 0;
+    }),
+    (0, 0, "weights outside of the blob", |t| {
+        grouped(t);
+        (t.stages[0].split, t.weights) = (Split::Rows, 5 * 16 * 9 - 1);
+    }),
+    (0, 0, "a bias outside of the blob", |t| {
+        grouped(t);
+        (t.stages[0].split, t.weights) = (Split::Rows, 5 * 16 * 9);
+        if let Op::Conv { bias, .. } = &mut t.steps[0].op {
+            *bias = 5 * 16 * 9 - 79;
+        }
+    }),
     (0, 0, "a bias outside of the blob", |t| {
         if let Op::Conv { bias, .. } = &mut t.steps[0].op {
             *bias = 448 - 15;
