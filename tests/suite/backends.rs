@@ -8,14 +8,16 @@ use std::collections::BTreeSet;
 use mnc_compiler::back::clif::{JitOptions, compile_jit_with};
 use mnc_compiler::back::native::{self, NativeNet};
 use mnc_compiler::ir::op::{Activation, Op};
+use mnc_compiler::ir::random::Random;
 use mnc_compiler::ir::{Graph, NodeId, Shape, eval};
 use mnc_compiler::pass;
 use mnc_compiler::plan::{self, Kernel, Place, Plan, Residual, Step};
 use mnc_runtime::isa::Isa;
 use mnc_runtime::net::{Net, RunError};
+use mnc_runtime::team::Team;
 
 use crate::r#gen::{self, Around, BARE, Builder, Case, POINT, Window};
-use crate::plan::meta;
+use crate::plan::{meta, shipped};
 use crate::tolerance::{Sums, assert_close, bound};
 
 const SAME: Window = Window { kernel: [3, 3], stride: [1, 1], around: Around::Same };
@@ -67,9 +69,9 @@ fn variant(step: &Step) -> String {
     let residual = |r: &Residual| [(matches!(r, Residual::From(_)), "+ residual"), (*r == Residual::InPlace, "+ in place")];
     let in_place = (step.input == step.output, "in place");
     match &step.kernel {
-        Kernel::Conv { pad_value, residual: r, .. } => {
+        Kernel::Conv { params, pad_value, residual: r, .. } => {
             let [from, over] = residual(r);
-            with("conv", &[(pad_value.is_some(), "padded with numbers"), from, over])
+            with("conv", &[(params.groups > 1, "in groups"), (pad_value.is_some(), "padded with numbers"), from, over])
         }
         Kernel::Depthwise { pad_value, params, .. } => {
             with("depthwise", &[(params.multiplier > 1, "multiplied"), (pad_value.is_some(), "padded with numbers")])
@@ -120,6 +122,13 @@ fn chosen() -> Vec<(&'static str, Case)> {
             let y = b.add(Op::Add(Activation::None), &[x, y])?;
             b.add(Op::Add(Activation::None), &[y, sum])
         }),
+        net("a residual on a convolution in groups", 4, 7, |b, x| {
+            let x = b.conv(x, SAME, 20, BARE)?;
+            let y = b.conv(x, POINT, 6, BARE)?;
+            let y = b.grouped(y, SAME, 20, 2, BARE)?;
+            let z = b.add(Op::Add(Activation::Relu), &[x, y])?;
+            b.conv(z, SAME, 5, BARE)
+        }),
         net("padding with numbers and a residual from elsewhere", 4, 6, |b, x| {
             let x = b.normalize(x, true);
             let around = b.constant(b.shape(x));
@@ -157,6 +166,16 @@ fn engines_agree_with_the_reference() {
                 let what = format!("{name} {form}, {}", engine.name);
                 assert_close(&expected, &infer(&mut *(engine.compile)(&plan), &case.input), &bound, &what);
             }
+            let grouped = plan::Options { grouped: true, ..plan::Options::LAYERED };
+            let plan = plan::build(&graph, meta("net"), &grouped).unwrap();
+            if !plan.steps().any(|s| variant(s).contains("groups")) {
+                continue;
+            }
+            seen.extend(plan.steps().map(variant));
+            for isa in Isa::available() {
+                let what = format!("{name} {form} in groups, native {}", isa.name());
+                assert_close(&expected, &infer(&mut NativeNet::new(plan.clone(), isa), &case.input), &bound, &what);
+            }
         }
     }
     for variant in VARIANTS {
@@ -164,8 +183,34 @@ fn engines_agree_with_the_reference() {
     }
 }
 
+/// A net of blocks in groups of several sizes, planned as by default and for threads.
+#[test]
+fn nets_in_groups_agree_with_the_reference() {
+    let graph = shipped("mobilenet_edgetpu_v2_xs", "1.0", 64);
+    let input = r#gen::uniform(&mut Random::new(7), graph.shape(graph.inputs[0]).elements(), -1.0, 1.0);
+    let expected = eval::eval(&graph, &[&input]).remove(0);
+    let bound = bound(&graph, &input, Sums::F32);
+    for threads in [1, 3] {
+        let plan = plan::build(&graph, meta("net"), &plan::Options { threads, ..Default::default() }).unwrap();
+        let groups = |step: &Step| match &step.kernel {
+            Kernel::Conv { params, .. } => Some(params.groups),
+            _ => None,
+        };
+        let groups: BTreeSet<usize> = plan.steps().filter_map(groups).collect();
+        assert!([2, 3].iter().all(|n| groups.contains(n)), "{groups:?}");
+        for isa in Isa::available() {
+            let what = format!("{threads} threads, {}", isa.name());
+            let mut net = NativeNet::new(plan.clone(), isa);
+            assert_close(&expected, &infer(&mut net, &input), &bound, &what);
+            let mut output = vec![f32::NAN; expected.len()];
+            net.run_on(&mut Team::new(threads), &input, &mut output).unwrap();
+            assert_close(&expected, &output, &bound, &format!("{what} by a team"));
+        }
+    }
+}
+
 /// What must have been run for the test above to mean something.
-const VARIANTS: [&str; 28] = [
+const VARIANTS: [&str; 30] = [
     "act",
     "act in place",
     "add",
@@ -174,6 +219,8 @@ const VARIANTS: [&str; 28] = [
     "conv",
     "conv + residual",
     "conv + in place",
+    "conv in groups",
+    "conv in groups + in place",
     "conv padded with numbers",
     "conv padded with numbers + in place",
     "copy",

@@ -218,7 +218,7 @@ proptest! {
         padded: bool, residual in residuals(), strip in 1usize..9, seed in 0u64..1 << 40,
     ) {
         let p = params::Conv {
-            in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act,
+            in_h, in_w, in_c, out_h, out_w, out_c, groups: 1, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act,
         };
         let mut planner = Planner::new(Shape::hwc(in_h, in_w, in_c), Shape::hwc(out_h, out_w, out_c));
         let k = kernel_h * kernel_w * in_c;
@@ -403,6 +403,7 @@ fn check_pointwise(p: &params::Pointwise, residual: usize, strip: usize, seed: u
         out_h: h,
         out_w: w,
         out_c,
+        groups: 1,
         kernel_h: 1,
         kernel_w: 1,
         stride_h: 1,
@@ -465,6 +466,7 @@ fn small_net() -> Planner {
         out_h: 5,
         out_w: 5,
         out_c: 13,
+        groups: 1,
         kernel_h: 3,
         kernel_w: 3,
         stride_h: 2,
@@ -596,7 +598,14 @@ fn wrong_plans_are_refused() {
         pad_top: 0,
         pad_left: 0,
     };
+    #[rustfmt::skip]
+    let conv = params::Conv {
+        in_h: 1, in_w: 1, in_c: 10, out_h: 1, out_w: 1, out_c: 10, groups: 2, kernel_h: 1, kernel_w: 1, stride_h: 1, stride_w: 1,
+        pad_top: 0, pad_left: 0, act,
+    };
+    let (weight, bias, pad_value, residual) = (WeightId(0), WeightId(0), None, Residual::None);
     for (kernel, part) in [
+        (Kernel::Conv { params: conv, weight, bias, pad_value, residual }, "a convolution in 2 groups"),
         (Kernel::Act { len: 11, act }, "has 10 floats, the kernel needs 11"),
         (Kernel::Act { len: 1 << 40, act }, "too large"),
         (Kernel::Act { len: usize::MAX, act }, "too large"),

@@ -460,6 +460,36 @@ fn every_wrong_operand_is_noticed() {
     assert!(pointwise > 5 && accumulated > 0);
 }
 
+/// A convolution of two groups of twelve output channels, for kernels that know groups and for others.
+#[test]
+fn wrong_groups_are_noticed() {
+    let mut b = r#gen::Builder::new(1);
+    let x = b.graph.add_input("x", Shape::hwc(6, 6, 8));
+    let window = r#gen::Window { kernel: [3, 3], stride: [1, 1], around: r#gen::Around::Same };
+    let y = b.grouped(x, window, 24, 2, r#gen::BARE).unwrap();
+    b.graph.outputs.push(y);
+    let groups = |plan: &Plan| match plan.steps().last().unwrap().kernel {
+        Kernel::Conv { params, .. } => params.groups,
+        _ => unreachable!(),
+    };
+    let dense = build(&b.graph);
+    let plan = plan::build(&b.graph, meta("net"), &plan::Options::default()).unwrap();
+    assert_eq!((groups(&plan), groups(&dense), plan.macs), (2, 1, dense.macs));
+    assert_eq!(plan.weights.entries[0].len, 2 * 9 * 4 * 16);
+    assert_eq!(dense.weights.entries[0].len, 9 * 8 * 32);
+    assert!(plan::print::text(&plan).contains("conv 3x3 in 2 groups"));
+    for (what, groups, part) in [("one group", 1, "the kernel reads"), ("no group", 0, ""), ("five groups", 5, "")] {
+        breaks(&plan, what, part, |p| {
+            let Kernel::Conv { params, .. } = &mut step(p, plan.steps().count() - 1).kernel else { unreachable!() };
+            params.groups = groups;
+        });
+    }
+    breaks(&plan, "half a panel of another group", "split", |p| p.stages.last_mut().unwrap().split = plan::Split::Channels);
+    let mut dense = dense;
+    dense.stages.last_mut().unwrap().split = plan::Split::Channels;
+    certify(&dense).unwrap();
+}
+
 #[test]
 fn every_wrong_weight_is_noticed() {
     let plan = build(&small());

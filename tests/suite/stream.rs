@@ -12,7 +12,7 @@ use crate::r#gen;
 use crate::plan::{PEAKS, breaks, meta, shipped, small};
 
 fn build(graph: &Graph, threads: usize, prefer: Prefer, stream: Stream) -> Plan {
-    plan::build(graph, meta("net"), &Options { threads, prefer, stream }).unwrap()
+    plan::build(graph, meta("net"), &Options { threads, prefer, stream, grouped: true }).unwrap()
 }
 
 fn mib(bytes: usize) -> String {
@@ -347,7 +347,7 @@ fn a_spec_says_what_its_plan_is_for() {
     };
     assert_eq!(load(&[]), Ok(Options::default()));
     let set = load(&[("plan.threads", "2"), ("plan.prefer", "memory"), ("plan.stream", "always")]);
-    assert_eq!(set, Ok(Options { threads: 2, prefer: Prefer::Memory, stream: Stream::Always }));
+    assert_eq!(set, Ok(Options { threads: 2, prefer: Prefer::Memory, stream: Stream::Always, grouped: true }));
     for (key, value, part) in [
         ("plan.threads", "0", "0 is not within 1 to 64"),
         ("plan.threads", "two", "expected an integer"),

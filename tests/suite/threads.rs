@@ -16,11 +16,12 @@ use crate::r#gen;
 use crate::plan::meta;
 
 /// What a plan may be made for, besides threads.
-const STYLES: [Options; 4] = [
+const STYLES: [Options; 5] = [
     Options::LAYERED,
-    Options { stream: Stream::Auto, ..Options::LAYERED },
-    Options { stream: Stream::Always, ..Options::LAYERED },
-    Options { prefer: Prefer::Memory, stream: Stream::Auto, ..Options::LAYERED },
+    Options { grouped: true, ..Options::LAYERED },
+    Options { stream: Stream::Auto, grouped: true, ..Options::LAYERED },
+    Options { stream: Stream::Always, grouped: true, ..Options::LAYERED },
+    Options { prefer: Prefer::Memory, stream: Stream::Auto, grouped: true, ..Options::LAYERED },
 ];
 
 /// The most threads that are tried.

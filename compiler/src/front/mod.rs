@@ -155,16 +155,19 @@ pub struct PlanOptions {
     pub prefer: Prefer,
     /// Which layers are streamed.
     pub stream: Stream,
+    /// Whether kernels know groups of channels; else convolutions in groups are dense ones with zeros between groups. Not in a
+    /// spec: back ends ask for it.
+    pub grouped: bool,
 }
 
 impl PlanOptions {
-    /// One kernel at a time over whole tensors, by one thread.
-    pub const LAYERED: Self = Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Never };
+    /// One dense kernel at a time over whole tensors, by one thread.
+    pub const LAYERED: Self = Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Never, grouped: false };
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Auto }
+        Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Auto, grouped: true }
     }
 }
 

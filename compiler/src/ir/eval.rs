@@ -102,6 +102,7 @@ fn conv(c: &Conv, consts: &Consts, shapes: &[Shape], out: Shape, x: &[&[f32]], y
         out_h: h,
         out_w: w,
         out_c: c.out_c,
+        groups: c.groups,
         kernel_h: c.kernel[0],
         kernel_w: c.kernel[1],
         stride_h: c.stride[0],
@@ -110,16 +111,16 @@ fn conv(c: &Conv, consts: &Consts, shapes: &[Shape], out: Shape, x: &[&[f32]], y
         pad_left: c.pad.left,
         act: c.act,
     };
-    let weight = c.dense_weight(consts);
+    let weight = consts.get(c.weight);
     let bias = c.bias.map(|b| consts.get(b));
     let value = c.pad_value.map(|v| consts.get(v));
     let residual = c.residual.then(|| x[x.len() - 1]);
     if c.pool {
         let mut all = vec![0.0; h * w * c.out_c];
-        reference::conv(&p, x[0], &weight, bias, value, residual, &mut all);
+        reference::conv(&p, x[0], weight, bias, value, residual, &mut all);
         reference::global_pool(h * w, c.out_c, &all, y);
     } else {
-        reference::conv(&p, x[0], &weight, bias, value, residual, y);
+        reference::conv(&p, x[0], weight, bias, value, residual, y);
     }
 }
 

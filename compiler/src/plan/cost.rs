@@ -78,9 +78,10 @@ impl Machine {
     /// Cycles of the arithmetic of `layer` for `rows` output rows, computed by one call.
     fn arithmetic(&self, layer: &Layer, rows: usize) -> f64 {
         let (width, channels) = (layer.shape.w, layer.shape.c);
-        let (pixels, panels) = (rows * width, channels.div_ceil(PANEL));
+        let pixels = rows * width;
         let work = match layer.class {
-            Class::Product { taps, pooled } => {
+            Class::Product { taps, groups, pooled } => {
+                let panels = groups * (channels / groups).div_ceil(PANEL);
                 let pixels = if pooled { layer.input.h * layer.input.w } else { pixels };
                 let tiles = pixels.div_ceil(6);
                 // Fewer than four pixels do not fill the pipes.
@@ -118,7 +119,7 @@ impl Machine {
 /// Bytes of the weights of `layer`.
 fn weights(layer: &Layer) -> f64 {
     match layer.class {
-        Class::Product { taps, pooled: _ } => 4.0 * (taps * layer.shape.c) as f64,
+        Class::Product { taps, .. } => 4.0 * (taps * layer.shape.c) as f64,
         Class::Window { taps, aligned: _ } => 4.0 * (taps * layer.shape.c) as f64,
         Class::Elementwise { .. } | Class::Mean | Class::Whole => 0.0,
     }
@@ -143,7 +144,9 @@ pub(super) fn split(layer: &Layer, threads: usize) -> Split {
         return Split::Alone;
     }
     let by_channels = match layer.class {
-        Class::Product { .. } | Class::Elementwise { .. } | Class::Mean => true,
+        // A panel must not be of two groups.
+        Class::Product { groups, .. } => groups == 1 || (layer.shape.c / groups).is_multiple_of(PANEL),
+        Class::Elementwise { .. } | Class::Mean => true,
         Class::Window { taps: _, aligned } => aligned,
         Class::Whole => false,
     };
@@ -222,7 +225,7 @@ impl Streamed<'_> {
     /// Bytes that a thread keeps using: its rings and a panel of weights.
     fn working_set(&self) -> usize {
         let panel = |l: &&Layer| match l.class {
-            Class::Product { taps, pooled: _ } => 4 * taps * PANEL,
+            Class::Product { taps, .. } => 4 * taps * PANEL,
             Class::Window { .. } | Class::Elementwise { .. } | Class::Mean | Class::Whole => 0,
         };
         self.rings + self.layers.iter().map(panel).max().unwrap_or(0)
@@ -294,15 +297,19 @@ mod tests {
     use crate::ir::{Graph, Op, Padding, Shape};
 
     fn pointwise(side: usize, in_c: usize, out_c: usize) -> Layer {
+        grouped(side, in_c, out_c, 1, false)
+    }
+
+    fn grouped(side: usize, in_c: usize, out_c: usize, groups: usize, by_groups: bool) -> Layer {
         let mut g = Graph::default();
         let x = g.add_input("x", Shape::hwc(side, side, in_c));
-        let weight = g.consts.add(vec![0.0; in_c * out_c]);
+        let weight = g.consts.add(vec![0.0; in_c / groups * out_c]);
         let conv = op::Conv {
             in_c,
             out_c,
             kernel: [1, 1],
             stride: [1, 1],
-            groups: 1,
+            groups,
             pad: Padding::default(),
             pad_value: None,
             weight,
@@ -313,7 +320,7 @@ mod tests {
         };
         let y = g.add("y", Op::Conv(conv), &[x]).unwrap();
         g.outputs.push(y);
-        layers(&g).unwrap().remove(0)
+        layers(&g, by_groups).unwrap().remove(0)
     }
 
     /// Cycles at the 3.22 GHz of the machine that was measured, from the rates that a prototype reached there.
@@ -329,6 +336,17 @@ mod tests {
         }
     }
 
+    /// A group multiplies its own channels alone, and pads its own panels.
+    #[test]
+    fn groups_take_their_part() {
+        let cycles = |layer: &Layer| layered(layer, Split::Alone, 1);
+        let [by_groups, dense] = [true, false].map(|by_groups| cycles(&grouped(28, 512, 512, 4, by_groups)));
+        assert!((dense / by_groups / 4.0 - 1.0).abs() < 0.15, "{dense} against {by_groups}");
+        assert!((cycles(&pointwise(28, 512, 512)) / dense - 1.0).abs() < 1e-9);
+        let [padded, whole] = [120, 128].map(|n| ZEN3.arithmetic(&grouped(28, 512, 4 * n, 4, true), 28));
+        assert!(padded == whole);
+    }
+
     #[test]
     fn threads_share_rows_then_channels_then_nothing() {
         assert_eq!(split(&pointwise(14, 512, 512), 1), Split::Alone);
@@ -339,6 +357,10 @@ mod tests {
         assert_eq!(split(&pointwise(7, 512, 24), 4), Split::Alone);
         assert_eq!(split(&pointwise(1, 72, 24), 2), Split::Alone);
         assert_eq!(split(&pointwise(1, 1024, 1000), 2), Split::Channels);
+        // Groups of whole panels may be cut, others not.
+        assert_eq!(split(&grouped(7, 512, 512, 4, true), 2), Split::Channels);
+        assert_eq!(split(&grouped(7, 512, 480, 4, true), 2), Split::Rows);
+        assert_eq!(split(&grouped(7, 512, 480, 4, false), 2), Split::Channels);
         // Seven rows by two threads: the slower one computes four of them.
         let layer = pointwise(7, 512, 24);
         assert!(layered(&layer, Split::Rows, 2) > 4.0 / 7.0 * ZEN3.arithmetic(&layer, 7));

@@ -182,13 +182,13 @@ pub enum Residual {
 /// A kernel with its parameters and operands besides input and output.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kernel {
-    /// Dense convolution.
+    /// Convolution.
     Conv {
         /// Sizes.
         params: params::Conv,
-        /// Packed by `mnc_runtime::pack::panels`.
+        /// Packed by `mnc_runtime::pack::grouped`.
         weight: WeightId,
-        /// Padded to whole panels; all zeros where the layer has none.
+        /// Each group's padded to whole panels; all zeros where the layer has none.
         bias: WeightId,
         /// Padding content, `in_c` elements; zero where absent.
         pad_value: Option<WeightId>,
@@ -439,7 +439,7 @@ pub enum PlanError {
 /// # Errors
 /// [`PlanError`]: not one input and one output, a batch other than 1, or sizes beyond the address space.
 pub fn build(graph: &Graph, meta: Meta, options: &Options) -> Result<Plan, PlanError> {
-    let mut layers = select::layers(graph)?;
+    let mut layers = select::layers(graph, options.grouped)?;
     let tensor = |id| Tensor { shape: graph.shape(id), dtype: DType::F32 };
     let input = tensor(graph.inputs[0]);
     let layerwise = match options.stream {

@@ -22,6 +22,15 @@ pub(super) enum Layout {
         /// Columns.
         n: usize,
     },
+    /// `[k][groups * n]` as the panels of each group.
+    Groups {
+        /// How many.
+        groups: usize,
+        /// Rows.
+        k: usize,
+        /// Columns of a group.
+        n: usize,
+    },
     /// As it is, then zeros up to a multiple of this.
     Padded(usize),
 }
@@ -31,6 +40,7 @@ impl Layout {
     fn len(self, len: usize) -> Option<usize> {
         match self {
             Layout::Panels { k, n } => n.checked_next_multiple_of(pack::PANEL)?.checked_mul(k),
+            Layout::Groups { groups, k, n } => n.checked_next_multiple_of(pack::PANEL)?.checked_mul(k)?.checked_mul(groups),
             Layout::Padded(multiple) => len.checked_next_multiple_of(multiple),
         }
     }
@@ -38,6 +48,7 @@ impl Layout {
     fn write(self, from: &[f32], to: &mut [f32]) {
         match self {
             Layout::Panels { k, n } => pack::panels(k, n, from, to),
+            Layout::Groups { groups, k, n } => pack::grouped(groups, k, n, from, to),
             Layout::Padded(_) => to[..from.len()].copy_from_slice(from),
         }
     }
@@ -47,7 +58,7 @@ impl Layout {
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Key {
     Const(ConstId, Layout),
-    Groups(ConstId, usize, Layout),
+    Expanded(ConstId, usize, Layout),
     Zeros(usize),
 }
 
@@ -81,14 +92,19 @@ impl<'g> Packer<'g> {
         Ok(entry)
     }
 
-    /// The weights of a convolution in panels; groups become blocks of an ordinary one.
-    pub(super) fn conv(&mut self, conv: &Conv, name: &str) -> Result<WeightId, Overflow> {
+    /// The weights of a convolution in panels for a kernel of `groups` groups: as many as it has, or one, whose weights are zero
+    /// outside of its groups' blocks.
+    pub(super) fn conv(&mut self, conv: &Conv, groups: usize, name: &str) -> Result<WeightId, Overflow> {
         let taps = conv.kernel[0].checked_mul(conv.kernel[1]).ok_or(Overflow)?;
-        let layout = Layout::Panels { k: taps.checked_mul(conv.in_c).ok_or(Overflow)?, n: conv.out_c };
+        let (k, n) = (taps.checked_mul(conv.in_c / groups).ok_or(Overflow)?, conv.out_c / groups);
+        if groups > 1 {
+            return self.constant(conv.weight, Layout::Groups { groups, k, n }, name);
+        }
+        let layout = Layout::Panels { k, n };
         if conv.groups == 1 {
             return self.constant(conv.weight, layout, name);
         }
-        let key = Key::Groups(conv.weight, conv.groups, layout);
+        let key = Key::Expanded(conv.weight, conv.groups, layout);
         if let Some(&known) = self.seen.get(&key) {
             return Ok(known);
         }
@@ -98,16 +114,17 @@ impl<'g> Packer<'g> {
         Ok(entry)
     }
 
-    /// A bias of `n` elements in whole vectors of `multiple`: the constant, or zeros that all layers without one share.
-    pub(super) fn bias(&mut self, id: Option<ConstId>, n: usize, multiple: usize, name: &str) -> Result<WeightId, Overflow> {
+    /// A bias of `groups` groups of `n` elements, each in whole panels: the constant, or zeros that all layers without one share.
+    pub(super) fn bias(&mut self, id: Option<ConstId>, groups: usize, n: usize, name: &str) -> Result<WeightId, Overflow> {
+        let layout = if groups == 1 { Layout::Padded(pack::PANEL) } else { Layout::Groups { groups, k: 1, n } };
         if let Some(id) = id {
-            return self.constant(id, Layout::Padded(multiple), name);
+            return self.constant(id, layout, name);
         }
-        let len = n.checked_next_multiple_of(multiple).ok_or(Overflow)?;
+        let len = Layout::Groups { groups, k: 1, n }.len(0).ok_or(Overflow)?;
         if let Some(&known) = self.seen.get(&Key::Zeros(len)) {
             return Ok(known);
         }
-        let entry = self.push(Cow::Owned(vec![0.0; len]), Layout::Padded(multiple), name)?;
+        let entry = self.push(Cow::Owned(vec![0.0; len]), Layout::Padded(pack::PANEL), name)?;
         self.seen.insert(Key::Zeros(len), entry);
         Ok(entry)
     }
@@ -151,9 +168,10 @@ mod tests {
         assert_eq!(packer.constant(a, Layout::Panels { k: 2, n: 3 }, "again").unwrap(), panels);
         let other = packer.constant(a, Layout::Panels { k: 3, n: 2 }, "a").unwrap();
         assert_ne!(other, panels);
-        let bias = packer.bias(Some(b), 3, 8, "b").unwrap();
-        let zeros = packer.bias(None, 17, 16, "z").unwrap();
-        assert_eq!(packer.bias(None, 30, 16, "z2").unwrap(), zeros);
+        let bias = packer.bias(Some(b), 1, 3, "b").unwrap();
+        let zeros = packer.bias(None, 1, 17, "z").unwrap();
+        assert_eq!(packer.bias(None, 2, 10, "z2").unwrap(), zeros);
+        let grouped = packer.bias(Some(b), 3, 1, "b").unwrap();
         let weights = packer.finish();
 
         assert_eq!(weights.get(panels).len(), 2 * 16);
@@ -161,7 +179,9 @@ mod tests {
         assert_eq!(&weights.get(panels)[16..20], [3.0, 4.0, 5.0, 0.0]);
         assert_eq!(weights.get(other).len(), 3 * 16);
         assert_eq!(&weights.get(other)[32..35], [4.0, 5.0, 0.0]);
-        assert_eq!(weights.get(bias), [7., 7., 7., 0., 0., 0., 0., 0.]);
+        assert_eq!(weights.get(bias)[..5], [7., 7., 7., 0., 0.]);
+        assert_eq!((weights.get(bias).len(), weights.get(grouped).len()), (16, 48));
+        assert!(weights.get(grouped).iter().enumerate().all(|(i, &v)| v == if i % 16 == 0 { 7.0 } else { 0.0 }));
         assert_eq!(weights.get(zeros), [0.0; 32]);
         assert!(weights.entries.iter().all(|e| e.offset.is_multiple_of(16)));
         assert!(weights.data.len().is_multiple_of(16));
@@ -170,6 +190,7 @@ mod tests {
     #[test]
     fn sizes_beyond_the_address_space_are_refused() {
         assert!(Layout::Panels { k: usize::MAX / 8, n: 9 }.len(0).is_none());
-        assert!(Packer::new(&Consts::default()).bias(None, usize::MAX - 3, 16, "z").is_err());
+        assert!(Layout::Groups { groups: usize::MAX / 8, k: 1, n: 1 }.len(0).is_none());
+        assert!(Packer::new(&Consts::default()).bias(None, 1, usize::MAX - 3, "z").is_err());
     }
 }

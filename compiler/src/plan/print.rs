@@ -174,7 +174,7 @@ fn reads(step: &Step) -> String {
     out
 }
 
-/// `conv 3x3 /2 relu6`: the kernel in a few words.
+/// `conv 3x3 /2 relu6`, `conv 3x3 in 3 groups relu`: the kernel in a few words.
 pub(super) fn kernel(kernel: &Kernel) -> String {
     let window = |name: &str, k: [usize; 2], s: [usize; 2]| {
         let stride = match s {
@@ -185,7 +185,13 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
         format!("{name} {}x{}{stride}", k[0], k[1])
     };
     let (name, act) = match kernel {
-        Kernel::Conv { params: p, .. } => (window("conv", [p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w]), p.act),
+        Kernel::Conv { params: p, .. } => {
+            let mut name = window("conv", [p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w]);
+            if p.groups != 1 {
+                name += &format!(" in {} groups", p.groups);
+            }
+            (name, p.act)
+        }
         Kernel::Depthwise { params: p, .. } => {
             let mut name = window("depthwise", [p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w]);
             if p.multiplier != 1 {

@@ -41,6 +41,8 @@ pub(super) enum Class {
     Product {
         /// Products an output element.
         taps: usize,
+        /// Groups that the kernel is called with.
+        groups: usize,
         /// The mean over all pixels is taken at once.
         pooled: bool,
     },
@@ -78,8 +80,8 @@ enum Work {
     Copy,
 }
 
-/// The layers of `graph` in its own topological order.
-pub(super) fn layers(graph: &Graph) -> Result<Vec<Layer>, PlanError> {
+/// The layers of `graph` in its own topological order; `grouped` if convolutions in groups are computed as such.
+pub(super) fn layers(graph: &Graph, grouped: bool) -> Result<Vec<Layer>, PlanError> {
     let (&[input], &[output]) = (&graph.inputs[..], &graph.outputs[..]) else {
         return Err(PlanError::Ends { inputs: graph.inputs.len(), outputs: graph.outputs.len() });
     };
@@ -108,7 +110,7 @@ pub(super) fn layers(graph: &Graph) -> Result<Vec<Layer>, PlanError> {
         let x = graph.inputs_of(id).first().map_or(node.shape, |&r| graph.shape(r));
         let mut layer = Layer::new(&node.name, Work::Node(id), reads, x, node.shape)?;
         layer.overwritable = overwritable(&node.op);
-        (layer.class, layer.rows) = class(&node.op, x, node.shape);
+        (layer.class, layer.rows) = class(&node.op, x, node.shape, grouped);
         layers.push(layer);
     }
     if input == output {
@@ -131,6 +133,14 @@ impl Layer {
         let Some(bytes) = bytes_of(shape) else { return Err(PlanError::TooLarge { node: name.to_owned() }) };
         let (overwritable, class, rows) = (Vec::new(), Class::Whole, None);
         Ok(Self { name: name.to_owned(), work, reads, input, shape, pitch: shape.c, bytes, overwritable, class, rows })
+    }
+
+    /// Groups that its kernel is called with.
+    fn groups(&self) -> usize {
+        match self.class {
+            Class::Product { groups, .. } => groups,
+            Class::Window { .. } | Class::Elementwise { .. } | Class::Mean | Class::Whole => 1,
+        }
     }
 
     /// Positions in `reads` of the operands that may come row by row from the layer before, in a ring.
@@ -171,18 +181,19 @@ fn overwritable(op: &Op) -> Vec<usize> {
 }
 
 /// How a layer of this op is computed, and row by row from which rows if at all.
-fn class(op: &Op, x: Shape, y: Shape) -> (Class, Option<Rows>) {
+fn class(op: &Op, x: Shape, y: Shape, grouped: bool) -> (Class, Option<Rows>) {
     let rows = |kernel: usize, stride: usize, pad: usize| {
         (y.h * y.w > 1).then_some(Rows { kernel, stride, pad, input: x.h, output: y.h })
     };
     let each = rows(1, 1, 0);
     match op {
         Op::Conv(c) => {
-            let taps = c.kernel[0] * c.kernel[1] * c.in_c;
+            let groups = if grouped { c.groups } else { 1 };
+            let taps = c.kernel[0] * c.kernel[1] * (c.in_c / groups);
             let rows = if c.pool { None } else { rows(c.kernel[0], c.stride[0], c.pad.top) };
-            (Class::Product { taps, pooled: c.pool }, rows)
+            (Class::Product { taps, groups, pooled: c.pool }, rows)
         }
-        Op::Dense(d) => (Class::Product { taps: d.in_c, pooled: false }, None),
+        Op::Dense(d) => (Class::Product { taps: d.in_c, groups: 1, pooled: false }, None),
         Op::Depthwise(d) => {
             let class = Class::Window { taps: d.kernel[0] * d.kernel[1], aligned: d.multiplier == 1 };
             (class, rows(d.kernel[0], d.stride[0], d.pad.top))
@@ -237,7 +248,7 @@ pub(super) fn step(
         Work::Copy => (Kernel::Copy { len: layer.shape.elements() }, 0),
         Work::Node(id) => {
             let shapes: Vec<Shape> = operands.iter().map(|o| o.1).collect();
-            let kernel = kernel(graph, id, &operands, over, first, packer)
+            let kernel = kernel(graph, id, layer.groups(), &operands, over, first, packer)
                 .map_err(|Overflow| PlanError::TooLarge { node: layer.name.clone() })?;
             (kernel, graph.op(id).macs(&shapes, layer.shape))
         }
@@ -248,6 +259,7 @@ pub(super) fn step(
 fn kernel(
     graph: &Graph,
     id: NodeId,
+    groups: usize,
     operands: &[(Place, Shape)],
     over: Option<usize>,
     first: usize,
@@ -281,14 +293,14 @@ fn kernel(
                 (true, Some(_)) => Residual::InPlace,
                 (true, None) => Residual::From(operands[operands.len() - 1].0),
             };
-            let weight = packer.conv(c, &named("weight"))?;
-            let bias = packer.bias(c.bias, c.out_c, PANEL, &named("bias"))?;
+            let weight = packer.conv(c, groups, &named("weight"))?;
+            let bias = packer.bias(c.bias, groups, c.out_c / groups, &named("bias"))?;
             if c.is_pointwise() {
                 let params = params::Pointwise { h: x.h, w: x.w, in_c: c.in_c, out_c: c.out_c, act: c.act, pool: c.pool };
                 Kernel::Pointwise { params, weight, bias, residual }
             } else {
                 let pad_value = c.pad_value.map(|v| packer.constant(v, Layout::Padded(1), &named("pad_value"))).transpose()?;
-                Kernel::Conv { params: conv(c, x, out), weight, bias, pad_value, residual }
+                Kernel::Conv { params: conv(c, groups, x, out), weight, bias, pad_value, residual }
             }
         }
         Op::Depthwise(d) => {
@@ -297,7 +309,7 @@ fn kernel(
             Kernel::Depthwise {
                 params: depthwise(d, x, out),
                 weight: packer.constant(d.weight, Layout::Panels { k: taps, n: c }, &named("weight"))?,
-                bias: packer.bias(d.bias, c, PANEL, &named("bias"))?,
+                bias: packer.bias(d.bias, 1, c, &named("bias"))?,
                 pad_value: d.pad_value.map(|v| packer.constant(v, Layout::Padded(1), &named("pad_value"))).transpose()?,
             }
         }
@@ -333,14 +345,14 @@ fn kernel(
         Op::Dense(d) => Kernel::Pointwise {
             params: params::Pointwise { h: 1, w: 1, in_c: d.in_c, out_c: d.out_c, act: d.act, pool: false },
             weight: packer.constant(d.weight, Layout::Panels { k: d.in_c, n: d.out_c }, &named("weight"))?,
-            bias: packer.bias(d.bias, d.out_c, PANEL, &named("bias"))?,
+            bias: packer.bias(d.bias, 1, d.out_c, &named("bias"))?,
             residual: Residual::None,
         },
         Op::Softmax => Kernel::Softmax { c: x.c },
     })
 }
 
-fn conv(c: &op::Conv, x: Shape, out: Shape) -> params::Conv {
+fn conv(c: &op::Conv, groups: usize, x: Shape, out: Shape) -> params::Conv {
     params::Conv {
         in_h: x.h,
         in_w: x.w,
@@ -348,6 +360,7 @@ fn conv(c: &op::Conv, x: Shape, out: Shape) -> params::Conv {
         out_h: out.h,
         out_w: out.w,
         out_c: c.out_c,
+        groups,
         kernel_h: c.kernel[0],
         kernel_w: c.kernel[1],
         stride_h: c.stride[0],

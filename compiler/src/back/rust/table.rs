@@ -186,8 +186,10 @@ macro_rules! fields {
 }
 
 fn conv(params: &Conv) -> TokenStream {
-    let Conv { in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act } = *params;
-    let fields = fields!(in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left);
+    let Conv { in_h, in_w, in_c, out_h, out_w, out_c, groups, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act } =
+        *params;
+    let fields =
+        fields!(in_h, in_w, in_c, out_h, out_w, out_c, groups, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left);
     let act = activation(act);
     quote! { params::Conv { #fields act: #act } }
 }
@@ -234,7 +236,8 @@ fn describe_stage(stage: &plan::Stage) -> String {
 fn describe(step: &plan::Step) -> String {
     let (kind, act) = match &step.kernel {
         Kernel::Conv { params: p, .. } => {
-            (format!("convolution {}x{} stride {}x{}", p.kernel_h, p.kernel_w, p.stride_h, p.stride_w), p.act)
+            let groups = if p.groups == 1 { String::new() } else { format!(" in {} groups", p.groups) };
+            (format!("convolution {}x{} stride {}x{}{groups}", p.kernel_h, p.kernel_w, p.stride_h, p.stride_w), p.act)
         }
         Kernel::Depthwise { params: p, .. } => {
             (format!("depthwise {}x{} stride {}x{}", p.kernel_h, p.kernel_w, p.stride_h, p.stride_w), p.act)

@@ -18,7 +18,7 @@ pub struct Conv {
     /// Vertical and horizontal step.
     pub stride: [usize; 2],
     /// Divides both channel counts; output channel `o` reads only the input channels of its group `o / (out_c / groups)`.
-    /// 1 is the usual convolution. Kernels know no groups: the plan packs [`Conv::dense_weight`].
+    /// 1 is the usual convolution. For kernels that know no groups the plan packs [`Conv::dense_weight`].
     pub groups: usize,
     /// Fused padding.
     pub pad: Padding,

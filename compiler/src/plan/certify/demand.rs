@@ -67,9 +67,12 @@ pub(super) fn demand(step: &Step) -> Demand {
     const SHAPES: &str = "its parameters are not those of its shapes";
     match &step.kernel {
         Kernel::Conv { params: p, weight, bias, pad_value, residual } => {
-            let taps = p.kernel_h.checked_mul(p.kernel_w).and_then(|t| t.checked_mul(p.in_c));
-            d.packed(*weight, taps, p.out_c, 16);
-            d.packed(*bias, Some(1), p.out_c, 16);
+            let (in_c, out_c) = p.group().unwrap_or((p.in_c, p.out_c));
+            d.expect(p.group().is_some(), "its groups do not divide its channels");
+            // The panels of all groups stand one behind the other.
+            let taps = p.kernel_h.checked_mul(p.kernel_w).and_then(|t| t.checked_mul(in_c));
+            d.packed(*weight, taps.and_then(|t| t.checked_mul(p.groups)), out_c, 16);
+            d.packed(*bias, Some(p.groups), out_c, 16);
             pad_value.iter().for_each(|&v| d.weight(v, Some(p.in_c)));
             d.residual(*residual, step);
             d.expect((p.in_h, p.in_w, p.in_c) == hwc(x) && (p.out_h, p.out_w, p.out_c) == hwc(y), SHAPES);

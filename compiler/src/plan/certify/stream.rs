@@ -50,8 +50,9 @@ fn window(step: &Step) -> Option<Window> {
 fn by_channels(step: &Step) -> bool {
     match &step.kernel {
         Kernel::Depthwise { params: p, .. } => p.multiplier == 1,
-        Kernel::Conv { .. }
-        | Kernel::Pointwise { .. }
+        // A unit of channels must not be of two groups.
+        Kernel::Conv { params: p, .. } => p.groups == 1 || (p.out_c / p.groups).is_multiple_of(16),
+        Kernel::Pointwise { .. }
         | Kernel::Pool(_)
         | Kernel::GlobalPool { .. }
         | Kernel::Add { .. }
