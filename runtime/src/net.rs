@@ -28,6 +28,31 @@ pub trait Net {
     }
 }
 
+/// For nets whose type is known at run time alone. Not for boxes of every net: the methods of an emitted net, which take arrays, go
+/// before the trait's through a box too.
+#[cfg(feature = "std")]
+impl Net for std::boxed::Box<dyn Net + Send + '_> {
+    fn input_shape(&self) -> [usize; 4] {
+        (**self).input_shape()
+    }
+
+    fn output_shape(&self) -> [usize; 4] {
+        (**self).output_shape()
+    }
+
+    fn arena_bytes(&self) -> usize {
+        (**self).arena_bytes()
+    }
+
+    fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
+        (**self).run(input, output)
+    }
+
+    fn run_on(&mut self, team: &mut Team, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
+        (**self).run_on(team, input, output)
+    }
+}
+
 /// A slice handed to [`Net::run`] has the wrong length (in elements), or there is no net.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunError {

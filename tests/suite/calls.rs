@@ -34,7 +34,7 @@ fn calls_give_the_bits_of_native() {
     let mut streamed = 0;
     for seed in 0..40 {
         for (threads, prefer) in [(1, Prefer::Speed), (1, Prefer::Memory), (2, Prefer::Speed), (3, Prefer::Memory)] {
-            let (plan, x) = random(seed, &Options { threads, prefer, stream: Stream::Auto });
+            let (plan, x) = random(seed, &Options { threads, prefer, stream: Stream::Auto, grouped: true });
             streamed += plan.stages.iter().filter(|s| s.steps.len() > 1).count();
             let want = infer(&mut NativeNet::new(plan.clone(), Isa::detect()), &x);
             let mut jit = compile_jit(&plan).expect("code");
@@ -83,8 +83,9 @@ fn a_whole_net_compiles_at_once() {
 fn self_contained_code_says_what_it_does_not_know() {
     let alone = |plan: &Plan| compile_jit_with(plan, JitOptions { self_contained: true });
     let graph = shipped("mobilenet_v2", "0.5", 96);
-    let plan =
-        |threads, stream| plan::build(&graph, meta("v2"), &Options { threads, prefer: Prefer::Speed, stream }).expect("a plan");
+    let plan = |threads, stream| {
+        plan::build(&graph, meta("v2"), &Options { threads, prefer: Prefer::Speed, stream, grouped: true }).expect("a plan")
+    };
     assert!(alone(&plan(1, Stream::Never)).is_ok());
     let error = alone(&plan(2, Stream::Never)).err().expect("threads");
     assert!(error.to_string().contains("several threads"), "{error}");
@@ -94,4 +95,12 @@ fn self_contained_code_says_what_it_does_not_know() {
             .expect("rings");
     assert!(matches!(&error, ClifError::Streamed { what: "a ring of rows", step } if !step.is_empty()), "{error}");
     assert!(error.diagnostic().help.is_some());
+    let graph = shipped("mobilenet_edgetpu_v2_xs", "1.0", 32);
+    let by = |grouped| plan::build(&graph, meta("edgetpu"), &Options { grouped, ..Options::LAYERED }).expect("a plan");
+    let error = alone(&by(true)).err().expect("groups");
+    assert!(matches!(&error, ClifError::Streamed { what: "groups of channels", step } if !step.is_empty()), "{error}");
+    let (plan, x) = (by(false), vec![0.5; 32 * 32 * 3]);
+    alone(&plan).expect("a dense plan is run");
+    let want = infer(&mut NativeNet::new(plan, Isa::detect()), &x);
+    assert_eq!(infer(&mut compile_jit(&by(true)).expect("calls"), &x), want);
 }

@@ -605,7 +605,7 @@ fn wrong_plans_are_refused() {
     };
     let (weight, bias, pad_value, residual) = (WeightId(0), WeightId(0), None, Residual::None);
     for (kernel, part) in [
-        (Kernel::Conv { params: conv, weight, bias, pad_value, residual }, "a convolution in 2 groups"),
+        (Kernel::Conv { params: conv, weight, bias, pad_value, residual }, "knows no groups of channels"),
         (Kernel::Act { len: 11, act }, "has 10 floats, the kernel needs 11"),
         (Kernel::Act { len: 1 << 40, act }, "too large"),
         (Kernel::Act { len: usize::MAX, act }, "too large"),

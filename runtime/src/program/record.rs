@@ -150,7 +150,7 @@ mod write {
         fn step(&mut self, step: &Step) {
             match &step.op {
                 Op::Conv { params: p, weight, bias, pad_value, added } => {
-                    self.all([0, p.in_h, p.in_w, p.in_c, p.out_h, p.out_w, p.out_c]);
+                    self.all([0, p.in_h, p.in_w, p.in_c, p.out_h, p.out_w, p.out_c, p.groups]);
                     self.all([p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.pad_top, p.pad_left]);
                     self.activation(p.act);
                     self.all([*weight, *bias]);
@@ -306,7 +306,7 @@ impl Reader<'_> {
     fn op(&mut self) -> Result<Op, NoRecord> {
         Ok(match self.one()? {
             0 => {
-                let [in_h, in_w, in_c, out_h, out_w, out_c] = self.all()?;
+                let [in_h, in_w, in_c, out_h, out_w, out_c, groups] = self.all()?;
                 let [kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left] = self.all()?;
                 let act = self.activation()?;
                 let params = Conv {
@@ -316,6 +316,7 @@ impl Reader<'_> {
                     out_h,
                     out_w,
                     out_c,
+                    groups,
                     kernel_h,
                     kernel_w,
                     stride_h,
@@ -410,6 +411,7 @@ mod tests {
             out_h: 4,
             out_w: 4,
             out_c: 8,
+            groups: 2,
             kernel_h: 3,
             kernel_w: 3,
             stride_h: 1,
@@ -468,7 +470,7 @@ mod tests {
         let alone = Stage { steps: 1, strip: 2, split: Split::Alone };
         let chain = Stage { steps: 2, strip: 1, split: Split::Rows };
         let channels = Stage { split: Split::Channels, ..alone };
-        let stages = [alone, channels, chain, alone, alone, alone, alone, alone, alone, alone, alone, alone];
+        let stages = [alone, alone, chain, channels, alone, alone, alone, alone, alone, alone, alone, alone];
         let orders = [7, 6, 5, 4, 3, 2, 1, 0];
         test(&Program {
             stages: &stages,

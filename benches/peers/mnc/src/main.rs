@@ -9,7 +9,7 @@ mod nets;
 
 use std::process::ExitCode;
 
-use mnc::{Net, RunError, Team};
+use mnc::{Net, Team};
 use mnc::runtime::isa::{Isa, peak_fma};
 use serve::{Engine, Loaded, Request, serve};
 
@@ -43,7 +43,7 @@ fn load(request: &Request) -> Loaded {
         ("mnc", _) => return Err("this program has nets for one thread and for two".into()),
         ("mnc-jit", _) => jit(spec, threads)?,
         ("mnc-batch", _) => {
-            let nets: Vec<_> = (0..threads).map(|_| Any((spec.boxed[0])())).collect();
+            let nets: Vec<_> = (0..threads).map(|_| (spec.boxed[0])()).collect();
             let [one_in, one_out] = [nets[0].input_shape(), nets[0].output_shape()].map(|s| s.iter().product::<usize>());
             let pictures = threads * PICTURES;
             let inputs = input.iter().copied().cycle().take(pictures * one_in).collect();
@@ -83,30 +83,9 @@ impl Engine for Compiled {
     }
 }
 
-/// A net of any type.
-struct Any(Box<dyn Net + Send>);
-
-impl Net for Any {
-    fn input_shape(&self) -> [usize; 4] {
-        self.0.input_shape()
-    }
-
-    fn output_shape(&self) -> [usize; 4] {
-        self.0.output_shape()
-    }
-
-    fn arena_bytes(&self) -> usize {
-        self.0.arena_bytes()
-    }
-
-    fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        self.0.run(input, output)
-    }
-}
-
 /// Many pictures, each on one core.
 struct Batch {
-    nets: Vec<Any>,
+    nets: Vec<Box<dyn Net + Send>>,
     team: Team,
     inputs: Vec<f32>,
     outputs: Vec<f32>,

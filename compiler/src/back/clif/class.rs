@@ -266,11 +266,6 @@ impl Call {
     /// The operand that is too short, or longer than an instruction's 32-bit offset can span.
     pub fn check(&self, plan: &Plan, step: &Step) -> Result<(), ClifError> {
         let broken = |why: String| ClifError::Code(format!("step `{}`: {why}", step.name));
-        if let Class::Conv { params: p, .. } = &self.class
-            && p.groups != 1
-        {
-            return Err(broken(format!("a convolution in {} groups; plan it dense, with `Options::LAYERED`", p.groups)));
-        }
         if let Some(n) = self.class.counts().into_iter().find(|&n| n == 0 || i32::try_from(n).is_err()) {
             return Err(broken(format!("a window, stride, padding, multiplier or size of {n} cannot be")));
         }

@@ -49,7 +49,7 @@ pub fn compile_jit(plan: &Plan) -> Result<JitNet, ClifError> {
 /// The same, as `options` say.
 ///
 /// # Errors
-/// Also [`ClifError::Streamed`] for self-contained code of a plan with rings, gaps between pixels or threads.
+/// Also [`ClifError::Streamed`] for self-contained code of a plan with rings, gaps between pixels, groups or threads.
 pub fn compile_jit_with(plan: &Plan, options: JitOptions) -> Result<JitNet, ClifError> {
     let memory = Memory::new(module::host()?);
     let alone = options.self_contained || (options.wants_layers() && module::check_layers(plan).is_ok());

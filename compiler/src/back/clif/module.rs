@@ -15,7 +15,7 @@ use super::ClifError;
 use super::class::{Call, Class, Operand};
 use super::emit::{Emit, FLOAT, Target};
 use super::lower;
-use crate::plan::{Place, Plan};
+use crate::plan::{Kernel, Place, Plan};
 
 /// Pointer arguments of the entry function, in order: weights, input, output, arena.
 const ENTRY_POINTERS: usize = 4;
@@ -107,7 +107,7 @@ pub(super) fn define<M: Module>(module: &mut M, plan: &Plan, symbol: &str, recor
     Ok(compiler.defined(entry))
 }
 
-/// Whether these kernels can run `plan`: they know whole tensors without gaps, and one thread.
+/// Whether these kernels can run `plan`: they know whole tensors without gaps, no groups of channels, and one thread.
 ///
 /// # Errors
 /// [`ClifError::Streamed`] with what they do not know.
@@ -124,6 +124,11 @@ pub(super) fn check_layers(plan: &Plan) -> Result<(), ClifError> {
                 return refuse(&step.name, "gaps between pixels");
             }
             Place::Arena(_) | Place::Input | Place::Output => {}
+        }
+        if let Kernel::Conv { params, .. } = &step.kernel
+            && params.groups != 1
+        {
+            return refuse(&step.name, "groups of channels");
         }
     }
     Ok(())

@@ -77,8 +77,8 @@ impl ObjectOptions<'_> {
 ///
 /// # Errors
 /// [`ClifError::Target`] for a target that objects cannot be made for; where the object is self-contained,
-/// [`ClifError::TooLarge`] for tensors of 2 GiB and more and [`ClifError::Streamed`] for a plan with rings, gaps between pixels or
-/// threads.
+/// [`ClifError::TooLarge`] for tensors of 2 GiB and more and [`ClifError::Streamed`] for a plan with rings, gaps between pixels,
+/// groups or threads.
 pub fn object(plan: &Plan, options: ObjectOptions<'_>) -> Result<Object, ClifError> {
     let (module, defined) = define(plan, options, Text::None)?;
     let runtime = options.runtime(module.isa().triple());
