@@ -17,6 +17,7 @@ pub mod front;
 #[cfg(feature = "cli")]
 pub mod image;
 pub mod ir;
+pub mod machine;
 pub mod pass;
 pub mod plan;
 

@@ -315,6 +315,9 @@ fn json_keys_are_the_contract() {
     assert!(number("min_ms") <= number("median_ms") && number("median_ms") <= number("p99_ms"));
     assert!(number("peak_gflops") > 0.5 && number("peak_fraction") < 1.0, "{bench}");
 
+    let (stdout, _) = expect(&mnc(&["bench", &spec, "--json", "--runs", "5", "--profile"]), 0);
+    profile_makes_sense(&objects(&stdout)[0]);
+
     let (stdout, _) = expect(&mnc(&["verify", &spec, "--json"]), 0);
     let engines = objects(&stdout);
     for engine in &engines {
@@ -324,6 +327,55 @@ fn json_keys_are_the_contract() {
     for name in ["jit", "jit-self-contained", "native-scalar"] {
         assert!(engines.iter().any(|e| e["engine"] == name), "{name}: {stdout}");
     }
+}
+
+/// What `--profile` adds, by its keys and by what must hold among the numbers.
+fn profile_makes_sense(bench: &Value) {
+    let array = |v: &Value| v.as_array().expect("an array").clone();
+    let number = |v: &Value, key: &str| v[key].as_f64().unwrap_or_else(|| panic!("{key}: {v}"));
+    let machine = &bench["machine"];
+    has_keys(machine, &["isa", "peak_gflops", "levels"]);
+    let levels = array(&machine["levels"]);
+    assert!(levels.len() >= 2 && levels.last().expect("memory")["name"] == "dram", "{machine}");
+    for level in &levels {
+        has_keys(level, &["name", "bytes", "read_gb_s", "write_gb_s"]);
+        assert!(number(level, "read_gb_s") > 0.1 && number(level, "write_gb_s") > 0.1, "{machine}");
+    }
+    let stages = array(&bench["stages"]);
+    let sum = |key: &str| stages.iter().map(|s| number(s, key)).sum::<f64>();
+    for stage in &stages {
+        has_keys(
+            stage,
+            &[
+                "name",
+                "steps",
+                "macs",
+                "min_ms",
+                "median_ms",
+                "share",
+                "gflops",
+                "peak_fraction",
+                "read_bytes",
+                "written_bytes",
+                "inside_bytes",
+                "least_ms",
+                "limit",
+                "bound_ms",
+                "bound_fraction",
+            ],
+        );
+        has_keys(&stage["least_ms"], &["compute", "l1", "l2", "l3", "dram"]);
+        assert_eq!(array(&stage["steps"]).last(), Some(&stage["name"]));
+        assert!(number(stage, "min_ms") <= number(stage, "median_ms"), "{stage}");
+        assert!(number(stage, "read_bytes") > 0.0 && number(stage, "written_bytes") > 0.0, "{stage}");
+        let limit = stage["limit"].as_str().expect("a resource");
+        assert_eq!(number(&stage["least_ms"], limit), number(stage, "bound_ms"));
+        for least in stage["least_ms"].as_object().expect("an object").values() {
+            assert!(least.as_f64().expect("a number") <= number(stage, "bound_ms"), "{stage}");
+        }
+    }
+    assert!((sum("share") - 1.0).abs() < 1e-6 && (sum("bound_ms") - number(bench, "bound_ms")).abs() < 1e-9, "{bench}");
+    assert_eq!(sum("macs"), number(bench, "macs"));
 }
 
 #[test]
@@ -337,7 +389,10 @@ fn tables_for_people() {
     let (stdout, _) = expect(&mnc(&["show", &spec, "--after", "fold_bn"]), 0);
     assert!(!stdout.contains("+ bn"), "{stdout}");
     let (stdout, _) = expect(&mnc(&["bench", &spec, "--runs", "3", "--profile", "--engine", "native"]), 0);
-    assert!(stdout.contains("median") && stdout.contains("stage"), "{stdout}");
+    for word in ["median", "stage", "limit", "this core:", "time at the bounds:"] {
+        assert!(stdout.contains(word), "{word}:\n{stdout}");
+    }
+    assert!(stdout.lines().filter(|l| l.starts_with(['│', '┌'])).all(|l| l.chars().count() <= 120), "{stdout}");
     let (stdout, _) = expect(&mnc(&["verify", &spec]), 0);
     assert!(stdout.contains("jit"), "{stdout}");
 }

@@ -10,11 +10,10 @@ use super::args::Bench;
 use super::console::Console;
 use super::engine::Engine;
 use super::output::size;
+use super::profile::Profile;
 use super::table::{table, thousands};
 use super::verify::input;
 use crate::Compiled;
-use crate::back::native::NativeNet;
-use crate::diag::Diagnostic;
 
 /// Runs before measuring start: until this time has passed, and two at least.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -45,36 +44,13 @@ pub(super) fn run(args: &Bench, console: &mut Console) -> Result<(), Failure> {
     }
     console.progress_done();
     let peak = isa::peak_fma(Isa::detect());
-    let stages = if args.profile { profile(&net, &x, &mut y, runs)? } else { Vec::new() };
-    report(args, &net, Measured { engine: engine.name(), ms, compile_ms, peak, stages }, console)
+    let profile = if args.profile { Some(Profile::measure(&net, &x, &mut y, runs)?) } else { None };
+    report(args, &net, Measured { engine: engine.name(), ms, compile_ms, peak, profile }, console)
 }
 
 /// The value below which a share `q` of the sorted `ms` lies (nearest rank).
-fn quantile(ms: &[f64], q: f64) -> f64 {
+pub(super) fn quantile(ms: &[f64], q: f64) -> f64 {
     ms[((ms.len() as f64 * q).ceil() as usize).clamp(1, ms.len()) - 1]
-}
-
-/// The time of every stage by the runtime's kernels, as (name, multiply-adds, median milliseconds).
-fn profile(net: &Compiled, x: &[f32], y: &mut [f32], runs: usize) -> Result<Vec<(String, u64, f64)>, Failure> {
-    let mut native = NativeNet::new(net.plan.clone(), Isa::detect());
-    let stages = &net.plan.stages;
-    let mut times = vec![Vec::with_capacity(runs); stages.len()];
-    for run in 0..=runs {
-        for (stage, times) in times.iter_mut().enumerate() {
-            let start = Instant::now();
-            native.run_stage(stage, x, y).map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
-            // The first run only warms up.
-            if run > 0 {
-                times.push(start.elapsed().as_secs_f64() * 1e3);
-            }
-        }
-    }
-    let median = |mut ms: Vec<f64>| {
-        ms.sort_by(f64::total_cmp);
-        quantile(&ms, 0.5)
-    };
-    let macs = |s: &crate::plan::Stage| s.steps.iter().map(|s| s.macs).sum();
-    Ok(stages.iter().zip(times).map(|(s, t)| (s.name.clone(), macs(s), median(t))).collect())
 }
 
 /// What was measured, in milliseconds and GFLOP/s; a multiply-add is two operations.
@@ -83,11 +59,11 @@ struct Measured {
     ms: Vec<f64>,
     compile_ms: f64,
     peak: f64,
-    stages: Vec<(String, u64, f64)>,
+    profile: Option<Profile>,
 }
 
 fn report(args: &Bench, net: &Compiled, measured: Measured, console: &mut Console) -> Result<(), Failure> {
-    let Measured { engine, mut ms, compile_ms, peak, stages } = measured;
+    let Measured { engine, mut ms, compile_ms, peak, profile } = measured;
     ms.sort_by(f64::total_cmp);
     let (min, median, p99) = (ms[0], quantile(&ms, 0.5), quantile(&ms, 0.99));
     let plan = &net.plan;
@@ -101,10 +77,8 @@ fn report(args: &Bench, net: &Compiled, measured: Measured, console: &mut Consol
             "arena_bytes": plan.memory.arena_bytes, "arena_lower_bound_bytes": plan.memory.lower_bound_bytes,
             "weight_bytes": plan.weights.bytes(),
         });
-        if args.profile {
-            let stages: Vec<_> =
-                stages.iter().map(|(name, macs, ms)| json!({ "name": name, "macs": macs, "median_ms": ms })).collect();
-            object["stages"] = json!(stages);
+        if let Some(profile) = &profile {
+            profile.add_to(&mut object);
         }
         return console.json(&object);
     }
@@ -129,19 +103,7 @@ fn report(args: &Bench, net: &Compiled, measured: Measured, console: &mut Consol
         size(plan.memory.lower_bound_bytes),
         size(plan.weights.bytes()),
     ))?;
-    if args.profile {
-        let sum: f64 = stages.iter().map(|(_, _, ms)| ms).sum();
-        let mut rows = table(&["stage", "multiply-adds", "median", "share", "GFLOP/s"], &[1, 2, 3, 4]);
-        for (name, macs, ms) in stages {
-            let speed = if macs == 0 { String::new() } else { format!("{:.1}", 2.0 * macs as f64 / (ms * 1e6)) };
-            rows.add_row([name, thousands(macs), format!("{ms:.3} ms"), format!("{:.1} %", 100.0 * ms / sum), speed]);
-        }
-        console.line(format_args!(
-            "stages, by the runtime's kernels ({}) on one thread, {sum:.3} ms together\n{rows}",
-            Isa::detect().name()
-        ))?;
-    }
-    Ok(())
+    profile.map_or(Ok(()), |p| p.print(console))
 }
 
 #[cfg(test)]

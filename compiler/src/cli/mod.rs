@@ -13,6 +13,7 @@ mod console;
 mod engine;
 mod npy;
 mod output;
+mod profile;
 mod run;
 mod show;
 mod table;

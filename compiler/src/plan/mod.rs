@@ -3,7 +3,7 @@
 //! Made by [`build`]: `select` (op to kernel), `pitch` (distances between pixels), `stages` (chains streamed over row strips, by
 //! the model of `cost` and the arithmetic of `rows`), `schedule` (order with the least peak), `memory` (what shares a buffer,
 //! and offsets by `search`), `pack` (weights), then checked by [`certify`], which shares no code with the planner. [`mod@print`]
-//! and [`svg`] show it.
+//! and [`svg`] show it, [`traffic`] counts what it moves.
 //!
 //! Invariants, checked by `certify`: buffers that live at the same time do not overlap; every offset is a multiple of
 //! [`ALIGN`]; every read is of something written before; nothing reaches beyond the arena or the weight blob.
@@ -26,6 +26,7 @@ mod search;
 mod select;
 mod stages;
 pub mod svg;
+pub mod traffic;
 
 /// Alignment of buffers and weights in bytes: a cache line, and the widest vector.
 pub const ALIGN: usize = 64;

@@ -16,6 +16,8 @@
 //! 3. Nothing else: kernels, their tests and the benches go through [`Isa::available`].
 
 #[cfg(feature = "std")]
+mod bandwidth;
+#[cfg(feature = "std")]
 mod peak;
 mod scalar;
 pub(crate) mod simd;
@@ -32,6 +34,8 @@ mod neon;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
 
+#[cfg(feature = "std")]
+pub use bandwidth::{Bandwidth, bandwidth};
 #[cfg(feature = "std")]
 pub use peak::peak_fma;
 pub(crate) use scalar::Scalar;
