@@ -9,8 +9,8 @@ mod nets;
 
 use std::process::ExitCode;
 
-use mnc::{Net, Team};
 use mnc::runtime::isa::{Isa, peak_fma};
+use mnc::{Net, Team};
 use serve::{Engine, Loaded, Request, serve};
 
 use crate::nets::Spec;
