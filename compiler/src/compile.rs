@@ -1,5 +1,7 @@
 //! The whole way from a net to its plan.
 
+use crate::diag::Diagnostics;
+use crate::front::tune::Tuned;
 use crate::front::{Net, Separate};
 use crate::ir::Graph;
 use crate::pass::{self, PIPELINE, PassError, Remarks};
@@ -25,6 +27,8 @@ pub struct Compiled {
     pub remarks: Remarks,
     /// Where the weights came from, one line for the user.
     pub weights_from: String,
+    /// What the user should know: measured stages that are not used.
+    pub warnings: Diagnostics,
 }
 
 impl Compiled {
@@ -62,13 +66,32 @@ pub fn compile(net: Net) -> Result<Compiled, CompileError> {
     remarks.append(pass::run(&mut graph, &net.passes, PIPELINE.get(rest).map(|p| p.name), None)?);
     let meta = plan::Meta { name: net.name, preprocess: net.preprocess, labels: net.labels, params: specified.params() };
     let options = if STREAMING { net.plan } else { plan::Options::LAYERED };
-    let plan = plan::build(&graph, meta, &options)?;
+    let mut warnings = Diagnostics::new();
+    let plan = match measured(net.tuned.as_ref(), &graph, &meta, &options) {
+        Ok(Some(plan)) => plan,
+        Ok(None) => plan::build(&graph, meta, &options)?,
+        Err(why) => {
+            warnings.push(Tuned::ignored(&why));
+            plan::build(&graph, meta, &options)?
+        }
+    };
     let separated = remarks.all.iter().any(|r| r.pass == SPECIFIED_AFTER && r.done);
     let weights_from = match net.passes.separate {
         Separate::Structure if separated => format!("{}; layers made by `separate` newly seeded", net.weights_from),
         Separate::Off | Separate::Structure | Separate::Rank(_) | Separate::MaxError(_) => net.weights_from,
     };
-    Ok(Compiled { plan, graph, specified, remarks, weights_from })
+    Ok(Compiled { plan, graph, specified, remarks, weights_from, warnings })
+}
+
+/// The plan with the stages that were measured, if there are some, or why they do not fit.
+fn measured(tuned: Option<&Tuned>, graph: &Graph, meta: &plan::Meta, options: &plan::Options) -> Result<Option<Plan>, String> {
+    let Some(tuned) = tuned else { return Ok(None) };
+    if let Some(why) = tuned.stale(graph, options) {
+        return Err(why);
+    }
+    let mut plan = plan::decided(graph, meta.clone(), options, &tuned.decisions).map_err(|e| e.to_string())?;
+    plan.tuned_on = Some(tuned.cpu.clone());
+    Ok(Some(plan))
 }
 
 #[cfg(test)]

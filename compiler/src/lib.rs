@@ -20,5 +20,6 @@ pub mod ir;
 pub mod machine;
 pub mod pass;
 pub mod plan;
+pub mod tune;
 
 pub use compile::{CompileError, Compiled, compile};

@@ -192,6 +192,14 @@ fn listed(folder: &Path) -> Vec<usize> {
     if sizes.is_sorted() && sizes.iter().all(|&s| s >= 4 << 10) { sizes } else { Vec::new() }
 }
 
+/// The name that this CPU gives itself, else its architecture.
+#[must_use]
+pub fn cpu() -> String {
+    let listed = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let named = listed.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':'));
+    named.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+}
+
 /// `48K` and `32M` in bytes.
 fn size(text: &str) -> Option<usize> {
     let text = text.trim();

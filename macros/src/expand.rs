@@ -53,7 +53,9 @@ fn expand_net(net: &NetInput) -> syn::Result<TokenStream> {
     let base_text = base.to_string_lossy();
     let checkpoint_text = checkpoint.as_ref().map_or("", |c| c.to_str().unwrap_or("?"));
     let sets_text = format!("{sets:?} {is_extern}");
-    let slot = Slot::new(&name, &dir, &[&spec_text, &base_text, checkpoint_text, &sets_text]);
+    // A file that was not there when the net was compiled is in no list of files.
+    let tuning = spec.as_ref().and_then(|s| std::fs::read_to_string(front::tune::path(s)).ok()).unwrap_or_default();
+    let slot = Slot::new(&name, &dir, &[&spec_text, &base_text, checkpoint_text, &sets_text, &tuning]);
     let entry = match slot.find() {
         Some(entry) => entry,
         None => {
@@ -66,10 +68,14 @@ fn expand_net(net: &NetInput) -> syn::Result<TokenStream> {
                         &parsed
                     }
                 };
-                front::check_and_lower(root, &base, &sets, checkpoint.as_deref())
+                let (mut net, mut warnings) = front::check_and_lower(root, &base, &sets, checkpoint.as_deref())?;
+                if let Some(spec) = &spec {
+                    front::tune::attach(&mut net, spec, &mut warnings);
+                }
+                Ok((net, warnings))
             };
             let (compiled_net, warnings) = load().map_err(|d| report::error(net, &d))?;
-            compile(compiled_net, &warnings, &slot, &name, spec, is_extern).map_err(|d| report::error(net, &d))?
+            compile(compiled_net, warnings, &slot, &name, spec, is_extern).map_err(|d| report::error(net, &d))?
         }
     };
     tokens(net, &entry, is_extern)
@@ -78,7 +84,7 @@ fn expand_net(net: &NetInput) -> syn::Result<TokenStream> {
 /// Compiles `net` and puts it into the cache.
 fn compile(
     net: Net,
-    warnings: &[Diagnostic],
+    mut warnings: Diagnostics,
     slot: &Slot,
     name: &str,
     spec: Option<PathBuf>,
@@ -88,6 +94,7 @@ fn compile(
     files.sort();
     files.dedup();
     let compiled = mnc_compiler::compile(net).map_err(|e| vec![Diagnostic::error(e.to_string())])?;
+    warnings.extend(compiled.warnings.iter().cloned());
     let failed = |e: std::io::Error| {
         vec![
             Diagnostic::error(format!("the compiled net cannot be kept: {e}"))

@@ -276,7 +276,7 @@ fn json_keys_are_the_contract() {
     let (stdout, _) = expect(&mnc(&["show", &spec, "--json"]), 0);
     let show = &objects(&stdout)[0];
     let memory = ["arena_bytes", "arena_lower_bound_bytes", "layerwise_bound_bytes", "peak_with_input_bytes"];
-    has_keys(show, &[&["net", "params", "macs", "layers", "threads", "stages", "remarks"][..], &memory].concat());
+    has_keys(show, &[&["net", "params", "macs", "layers", "threads", "tuned_on", "stages", "remarks"][..], &memory].concat());
     has_keys(&show["stages"][0], &["steps", "strip_rows", "split", "ring_rows", "cycles", "cycles_by_layers"]);
     let sum = |key: &str| show["layers"].as_array().expect("a list").iter().filter_map(|l| l[key].as_u64()).sum::<u64>();
     assert_eq!([sum("params"), sum("macs")].map(Value::from), [show["params"].clone(), show["macs"].clone()]);
@@ -443,6 +443,26 @@ fn compiled_files_are_whole_or_absent() {
 
     let (stdout, _) = expect(&mnc(&["compile", &spec, "--emit", "dot", "-o", "-"]), 0);
     assert!(stdout.starts_with("digraph"), "{stdout}");
+}
+
+#[test]
+fn tuning_leaves_a_file_that_is_used() {
+    let dir = folder();
+    let (spec, out) = (path(&dir, "tiny.toml"), path(&dir, "made"));
+    let (stdout, stderr) = expect(&mnc(&["compile", &spec, "--emit", "plan", "-o", &out, "--tune=1"]), 0);
+    assert!(
+        stdout.contains("tiny.plan.txt") && stderr.contains("changes tried") && stderr.contains("tiny.tune.toml"),
+        "{stderr}"
+    );
+    let plan = std::fs::read_to_string(dir.path().join("made/tiny.plan.txt")).expect("a plan");
+    assert!(plan.contains("stages chosen by measurement on "), "{plan}");
+    let (stdout, _) = expect(&mnc(&["show", &spec]), 0);
+    assert!(stdout.contains("stages chosen by measurement on "), "{stdout}");
+    let (_, stderr) = expect(&mnc(&["show", &spec, "--set", "alpha=0.5"]), 0);
+    assert!(stderr.contains("another network") && stderr.contains("mnc compile SPEC --tune"), "{stderr}");
+    for wrong in [&["--tune=0"][..], &["--tune=-1"], &["--tune=x"], &["--tune=1", "--set", "plan.prefer=memory"]] {
+        expect(&mnc(&[&["compile", &spec, "-o", &out], wrong].concat()), 2);
+    }
 }
 
 fn list(dir: &Path) -> BTreeSet<String> {

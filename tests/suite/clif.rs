@@ -44,6 +44,7 @@ impl Planner {
             stages: Vec::new(),
             threads: 1,
             prefer: Prefer::Speed,
+            tuned_on: None,
             memory: Memory {
                 buffers: Vec::new(),
                 arena_bytes: 0,

@@ -263,6 +263,11 @@ fn a_changed_spec_rebuilds_the_program() {
     package.write("nets/labels.txt", "a\nb\nc\n");
     package.write("nets/n.toml", spec(3));
     assert_eq!(seen(), r#"3 ["a", "b", "c"]"#, "the spec changed");
+    // Measured stages: read once the spec is looked at again, watched from then on.
+    package.write("nets/n.tune.toml", "garbled");
+    package.write("nets/n.toml", spec(3) + "\n");
+    assert_eq!(seen(), r#"3 ["a", "b", "c"]"#, "they are ignored, with a warning");
+    assert!(package.watches("n.tune.toml"), "a change of theirs rebuilds the crate");
 }
 
 /// The specs of a folder, by name; none where there is no folder.

@@ -22,4 +22,5 @@ mod stream;
 mod threads;
 mod tidy;
 mod tolerance;
+mod tune;
 mod weights;

@@ -70,6 +70,12 @@ impl Package {
         assert!(ran.status.success(), "{} failed:\n{}", self.name, String::from_utf8_lossy(&ran.stderr));
     }
 
+    /// Whether cargo builds the package again when the file at `path` changes, by the last build.
+    pub fn watches(&self, path: &str) -> bool {
+        let list = Path::new(env!("CARGO_TARGET_TMPDIR")).join("target/debug").join(&self.name).with_extension("d");
+        fs::read_to_string(list).expect("what the program was made of").contains(path)
+    }
+
     /// Gives the package a program that runs every net of `cases` on its inputs, builds it, and returns the outputs, one
     /// vector an input. `items` are modules and macro calls. Each net is run through the trait with
     /// an arena of its own, by `run_in` in a foreign one and by `run_on` with a team; all must give the same bits, and on one

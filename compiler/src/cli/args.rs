@@ -65,6 +65,10 @@ pub(super) struct Compile {
     /// Target of `obj` and `clif`, `aarch64-unknown-linux-gnu` for example; this machine by default.
     #[arg(long, value_name = "TRIPLE")]
     pub target: Option<String>,
+    /// First choose the stages by measurement on this machine, for about so many seconds (20), and keep the choice beside the spec
+    /// as SPEC's name with `.tune.toml`, where every later compilation finds it.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "20")]
+    pub tune: Option<f64>,
 }
 
 /// What `compile` can write.

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mnc_runtime::isa::Isa;
 
 use super::args::{Compile, Emit};
 use super::console::{Console, file_error};
@@ -9,7 +12,12 @@ use super::{Failure, output};
 use crate::Compiled;
 use crate::back::{clif, rust};
 use crate::diag::Diagnostic;
+use crate::front::{self, Prefer, Stream};
+use crate::tune::{Outcome, tune};
 use crate::{ir, plan};
+
+/// Steps of the progress bar of `--tune`.
+const PROGRESS: usize = 1000;
 
 pub(super) fn run(args: &Compile, console: &mut Console) -> Result<(), Failure> {
     let to_stdout = args.out_dir == Path::new("-");
@@ -52,11 +60,11 @@ pub(super) fn run(args: &Compile, console: &mut Console) -> Result<(), Failure> 
                     .help("write `--emit ir` (or plan, clif, dot) with `-o -`, or give a folder"),
             ));
         };
-        let net = console.compile(&args.spec)?;
+        let net = compiled(args, console)?;
         let files = files(&net)?;
         return console.line(String::from_utf8_lossy(&files[0].1).trim_end());
     }
-    let net = console.compile(&args.spec)?;
+    let net = compiled(args, console)?;
     console.spin("generating code");
     let files = files(&net);
     console.progress_done();
@@ -67,6 +75,44 @@ pub(super) fn run(args: &Compile, console: &mut Console) -> Result<(), Failure> 
         console.line(format_args!("{:>9}  {}", output::size(bytes.len()), path.display()))?;
     }
     Ok(())
+}
+
+/// The net, tuned first where that is asked for.
+fn compiled(args: &Compile, console: &mut Console) -> Result<Compiled, Failure> {
+    let Some(seconds) = args.tune else { return console.compile(&args.spec) };
+    let limit = Duration::try_from_secs_f64(seconds).ok().filter(|l| !l.is_zero()).ok_or_else(|| {
+        let d = Diagnostic::error(format!("`--tune={seconds}` is not a time limit"));
+        Failure::input(d.help("write the seconds that it may take, `--tune=20` for example"))
+    })?;
+    let mut net = console.load(&args.spec)?;
+    if (net.plan.prefer, net.plan.stream) != (Prefer::Speed, Stream::Auto) {
+        let d = Diagnostic::error("only plans that prefer speed and stream where it serves that can be tuned");
+        return Err(Failure::input(d.help("leave `prefer` and `stream` out of `[plan]`, or leave out `--tune`")));
+    }
+    net.tuned = None;
+    let untuned = console.compile_net(net.clone())?;
+    console.progress(PROGRESS);
+    let found = tune(&untuned, Isa::detect(), limit, &mut |share, what| console.at((share * PROGRESS as f64) as u64, what));
+    console.progress_done();
+    let Outcome { tuned, tried, kept, withdrawn, cut_short } =
+        found.map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
+    let path = front::tune::path(&args.spec.path);
+    output::write_all(&[(path.clone(), tuned.text().into_bytes())])?;
+    let mut end = String::new();
+    if withdrawn > 0 {
+        end += &format!(", {withdrawn} given up because they did not win together");
+    }
+    end += if cut_short { ", the time was up" } else { "" };
+    console.note(format_args!(
+        "{tried} changes tried, {} kept{end}: {:.3} ms, {:.3} ms as the model chose; decisions in {}",
+        kept.len(),
+        tuned.after_ms,
+        tuned.before_ms,
+        path.display()
+    ));
+    kept.iter().for_each(|what| console.note(format_args!("kept {what}")));
+    net.tuned = Some(tuned);
+    console.compile_net(net)
 }
 
 /// The files of one kind, name and content.

@@ -81,6 +81,12 @@ impl Console {
         self.bar.inc(1);
     }
 
+    /// So many steps in all, and what is done now.
+    pub fn at(&self, steps: u64, what: &str) {
+        self.bar.set_position(steps);
+        self.bar.set_message(what.to_owned());
+    }
+
     /// Takes the bar away.
     pub fn progress_done(&mut self) {
         std::mem::replace(&mut self.bar, ProgressBar::hidden()).finish_and_clear();
@@ -118,7 +124,9 @@ impl Console {
         self.spin("compiling");
         let compiled = crate::compile(net);
         self.progress_done();
-        compiled.map_err(|e| Failure::job(Diagnostic::error(e.to_string())))
+        let compiled = compiled.map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
+        self.diagnostics(&compiled.warnings);
+        Ok(compiled)
     }
 }
 

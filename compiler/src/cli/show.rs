@@ -14,7 +14,7 @@ use crate::front::PassOptions;
 use crate::ir::op::Activation;
 use crate::ir::{Graph, NodeId, Op};
 use crate::pass::{self, PassError, Remark, Remarks};
-use crate::plan::{Split, Stage, Step};
+use crate::plan::{self, Stage, Step};
 
 pub(super) fn run(args: &Show, console: &mut Console) -> Result<(), Failure> {
     let net = console.load(&args.spec)?;
@@ -34,7 +34,7 @@ pub(super) fn run(args: &Show, console: &mut Console) -> Result<(), Failure> {
             "net": net.plan.name, "params": graph.params(), "macs": graph.macs(), "layers": layers,
             "arena_bytes": memory.arena_bytes, "arena_lower_bound_bytes": memory.lower_bound_bytes,
             "layerwise_bound_bytes": memory.layerwise_bound_bytes, "peak_with_input_bytes": memory.peak_with_input_bytes,
-            "threads": net.plan.threads, "stages": net.plan.stages.iter().map(stage_json).collect::<Vec<_>>(), "remarks": remarks,
+            "threads": net.plan.threads, "tuned_on": net.plan.tuned_on, "stages": net.plan.stages.iter().map(stage_json).collect::<Vec<_>>(), "remarks": remarks,
         }));
     }
     console.line(layers(graph))?;
@@ -49,6 +49,9 @@ pub(super) fn run(args: &Show, console: &mut Console) -> Result<(), Failure> {
         net.plan.stages.len(),
         net.weights_from
     ))?;
+    if let Some(measured) = plan::print::measured(&net.plan) {
+        console.line(measured)?;
+    }
     grouped(&remarks.all).iter().try_for_each(|line| console.line(line))
 }
 
@@ -79,13 +82,8 @@ fn layer_json(graph: &Graph, id: NodeId) -> serde_json::Value {
 }
 
 fn stage_json(stage: &Stage) -> serde_json::Value {
-    let split = match stage.split {
-        Split::Alone => "alone",
-        Split::Rows => "rows",
-        Split::Channels => "channels",
-    };
     json!({
-        "steps": stage.steps.iter().map(|s| &s.name).collect::<Vec<_>>(), "strip_rows": stage.strip_rows, "split": split,
+        "steps": stage.steps.iter().map(|s| &s.name).collect::<Vec<_>>(), "strip_rows": stage.strip_rows, "split": stage.split.word(),
         "ring_rows": stage.steps.iter().filter_map(Step::ring_rows).collect::<Vec<_>>(),
         "cycles": stage.estimate.cycles, "cycles_by_layers": stage.estimate.layered,
     })

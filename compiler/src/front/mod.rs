@@ -19,6 +19,7 @@ mod lower;
 mod names;
 mod seed;
 pub mod sets;
+pub mod tune;
 pub mod value;
 mod weights;
 
@@ -47,7 +48,9 @@ pub struct Net {
     pub passes: PassOptions,
     /// What the plan is made for.
     pub plan: PlanOptions,
-    /// Files the net was made of (spec, checkpoint, labels), for rebuild tracking.
+    /// Stages that were measured on some machine; used where they fit.
+    pub tuned: Option<tune::Tuned>,
+    /// Files the net was made of (spec, checkpoint, labels, measured stages), for rebuild tracking.
     pub files: Vec<PathBuf>,
 }
 
@@ -177,7 +180,7 @@ pub type Loaded = (Net, Diagnostics);
 /// Longest spec that is read.
 const MAX_SPEC_BYTES: u64 = 4 << 20;
 
-/// Loads the spec at `path`, changed by `sets` (see [`sets`]), with the checkpoint `weights` in place of what it says itself.
+/// Loads the spec at `path` with the tuning file beside it, changed by `sets` (see [`sets`]), with the checkpoint `weights` in place of what it says itself.
 ///
 /// # Errors
 /// Everything that is wrong with the spec, or else with its labels and checkpoint.
@@ -186,8 +189,9 @@ pub fn load(path: &Path, sets: &[(String, String)], weights: Option<&Path>) -> R
     let text = read_text(path, MAX_SPEC_BYTES).map_err(|e| vec![Diagnostic::error(format!("cannot read {shown}: {e}"))])?;
     let root = parse_toml(&text, &shown)?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let (mut net, warnings) = check_and_lower(&root, base, sets, weights)?;
+    let (mut net, mut warnings) = check_and_lower(&root, base, sets, weights)?;
     net.files.insert(0, path.to_path_buf());
+    tune::attach(&mut net, path, &mut warnings);
     Ok((net, warnings))
 }
 
@@ -221,7 +225,7 @@ pub fn check_and_lower(
     let lowered = with_weights(&spec, base_dir, weights, &dry, &mut files, &mut mistakes);
     let (Some((graph, weights_from)), []) = (lowered, mistakes.as_slice()) else { return Err(mistakes) };
     let (name, preprocess, passes, plan) = (spec.name, spec.preprocess, spec.passes, spec.plan);
-    Ok((Net { name, graph, preprocess, labels, weights_from, passes, plan, files }, Diagnostics::new()))
+    Ok((Net { name, graph, preprocess, labels, weights_from, passes, plan, tuned: None, files }, Diagnostics::new()))
 }
 
 /// The graph again, with weights in it, and where they came from.

@@ -143,20 +143,40 @@ pub(super) fn split(layer: &Layer, threads: usize) -> Split {
     if threads == 1 || ZEN3.arithmetic(layer, layer.shape.h) < TINY {
         return Split::Alone;
     }
-    let by_channels = match layer.class {
-        // A panel must not be of two groups.
-        Class::Product { groups, .. } => groups == 1 || (layer.shape.c / groups).is_multiple_of(PANEL),
-        Class::Elementwise { .. } | Class::Mean => true,
-        Class::Window { taps: _, aligned } => aligned,
-        Class::Whole => false,
-    };
-    let channels = if by_channels && layer.shape.c.div_ceil(PANEL) >= 2 * threads { Split::Channels } else { Split::Alone };
+    let channels = if by_channels(layer, threads) { Split::Channels } else { Split::Alone };
     match (bands(layer, threads), channels) {
         (true, _) if layer.shape.w >= BAND_WIDTH => Split::Rows,
         (_, Split::Channels) => Split::Channels,
         (true, Split::Alone | Split::Rows) => Split::Rows,
         (false, Split::Alone | Split::Rows) => Split::Alone,
     }
+}
+
+/// All the ways in which threads could share a layer that is a stage of its own.
+pub(super) fn splits(layer: &Layer, threads: usize) -> Vec<Split> {
+    let rows = (threads > 1 && bands(layer, threads)).then_some(Split::Rows);
+    let channels = (threads > 1 && by_channels(layer, threads)).then_some(Split::Channels);
+    [Some(Split::Alone), rows, channels].into_iter().flatten().collect()
+}
+
+/// All the ways in which threads could share a stage of several layers that ends in `last`.
+pub(super) fn splits_streamed(last: &Layer, threads: usize) -> Vec<Split> {
+    match split_streamed(last, threads) {
+        Split::Alone => vec![Split::Alone],
+        split @ (Split::Rows | Split::Channels) => vec![Split::Alone, split],
+    }
+}
+
+/// Whether there are channels enough for every thread, and each is computed apart.
+fn by_channels(layer: &Layer, threads: usize) -> bool {
+    let apart = match layer.class {
+        // A panel must not be of two groups.
+        Class::Product { groups, .. } => groups == 1 || (layer.shape.c / groups).is_multiple_of(PANEL),
+        Class::Elementwise { .. } | Class::Mean => true,
+        Class::Window { taps: _, aligned } => aligned,
+        Class::Whole => false,
+    };
+    apart && layer.shape.c.div_ceil(PANEL) >= 2 * threads
 }
 
 /// Whether there are rows enough for every thread.

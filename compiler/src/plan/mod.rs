@@ -8,6 +8,7 @@
 //! Invariants, checked by `certify`: buffers that live at the same time do not overlap; every offset is a multiple of
 //! [`ALIGN`]; every read is of something written before; nothing reaches beyond the arena or the weight blob.
 
+pub use crate::front::tune::{Decision, Decisions, Split};
 pub use crate::front::{PlanOptions as Options, Prefer, Stream};
 
 use crate::front::Preprocess;
@@ -27,6 +28,7 @@ mod select;
 mod stages;
 pub mod svg;
 pub mod traffic;
+pub mod variants;
 
 /// Alignment of buffers and weights in bytes: a cache line, and the widest vector.
 pub const ALIGN: usize = 64;
@@ -50,6 +52,8 @@ pub struct Plan {
     pub threads: usize,
     /// What it was made to be good at.
     pub prefer: Prefer,
+    /// The CPU on which its stages were chosen by measurement, if they were.
+    pub tuned_on: Option<String>,
     /// The arena.
     pub memory: Memory,
     /// All constants as kernels read them.
@@ -91,17 +95,6 @@ pub struct Stage {
     pub split: Split,
     /// What it was thought to take when it was chosen.
     pub estimate: Estimate,
-}
-
-/// How threads share a stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Split {
-    /// The first thread does it alone.
-    Alone,
-    /// A band of output rows of the last step each.
-    Rows,
-    /// A band of output channels each, in units of [`mnc_runtime::pack::PANEL`]; stages of one step only.
-    Channels,
 }
 
 /// Cycles of a stage by the model of machines in `cost`, those of the slowest thread.
@@ -429,6 +422,9 @@ pub enum PlanError {
     /// The output hangs on a cycle.
     #[error("the graph has a cycle")]
     Cycle,
+    /// Decisions that are not of this graph.
+    #[error("the stages that were decided do not fit the net: {0}")]
+    Decided(String),
     /// The checker found the plan wrong: a mistake in the planner, never in the input.
     #[error("the planner made a wrong plan, please report it: {}", .0.join("; "))]
     Uncertified(Vec<String>),
@@ -440,6 +436,35 @@ pub enum PlanError {
 /// # Errors
 /// [`PlanError`]: not one input and one output, a batch other than 1, or sizes beyond the address space.
 pub fn build(graph: &Graph, meta: Meta, options: &Options) -> Result<Plan, PlanError> {
+    build_as(graph, meta, options, None)
+}
+
+/// As [`build`], with the stages of `decisions` in place of those that the model would choose.
+///
+/// # Errors
+/// As [`build`]; [`PlanError::Decided`] where `decisions` are not of this graph.
+pub fn decided(graph: &Graph, meta: Meta, options: &Options, decisions: &Decisions) -> Result<Plan, PlanError> {
+    build_as(graph, meta, options, Some(decisions))
+}
+
+/// Whether the planner puts gaps between pixels by `options`.
+fn gaps(options: &Options) -> bool {
+    options.prefer == Prefer::Speed && options.stream != Stream::Never
+}
+
+impl Decisions {
+    /// Those that a plan by `options` was made by: what [`decided`] needs to make it again.
+    #[must_use]
+    pub fn of(plan: &Plan, options: &Options) -> Self {
+        let listed = plan.stages.iter().filter(|s| s.steps.len() > 1 || plan.threads > 1);
+        let stages = listed
+            .map(|s| Decision { last: s.name.clone(), layers: s.steps.len(), strip: s.strip_rows.max(1), split: s.split })
+            .collect();
+        Self { gaps: gaps(options), stages }
+    }
+}
+
+fn build_as(graph: &Graph, meta: Meta, options: &Options, decisions: Option<&Decisions>) -> Result<Plan, PlanError> {
     let mut layers = select::layers(graph, options.grouped)?;
     let tensor = |id| Tensor { shape: graph.shape(id), dtype: DType::F32 };
     let input = tensor(graph.inputs[0]);
@@ -447,7 +472,7 @@ pub fn build(graph: &Graph, meta: Meta, options: &Options) -> Result<Plan, PlanE
         Stream::Never => None,
         Stream::Auto | Stream::Always => Some(memory::bound(&stages::layered(&layers))),
     };
-    if options.prefer == Prefer::Speed && options.stream != Stream::Never {
+    if decisions.map_or(gaps(options), |d| d.gaps) {
         pitch::apply(&mut layers);
     }
     let planned = |units: Vec<stages::Unit>| {
@@ -455,8 +480,12 @@ pub fn build(graph: &Graph, meta: Meta, options: &Options) -> Result<Plan, PlanE
         let memory = memory::assign(&layers, &units, &order, input.bytes(), layerwise);
         (units, order, memory)
     };
-    let (mut units, mut order, mut memory) = planned(stages::choose(&layers, input.bytes(), options));
-    if options.prefer == Prefer::Memory && options.stream == Stream::Auto {
+    let chosen = match decisions {
+        Some(decisions) => stages::decided(&layers, input.bytes(), options, decisions).map_err(PlanError::Decided)?,
+        None => stages::choose(&layers, input.bytes(), options),
+    };
+    let (mut units, mut order, mut memory) = planned(chosen);
+    if decisions.is_none() && options.prefer == Prefer::Memory && options.stream == Stream::Auto {
         // Stages were chosen as if they ran in the graph's order. Where branches make the best one another, that can be a loss.
         let layered = planned(stages::choose(&layers, input.bytes(), &Options { stream: Stream::Never, ..*options }));
         let need = |m: &memory::Assignment| (m.memory.peak_with_input_bytes, m.memory.arena_bytes);
@@ -487,6 +516,7 @@ pub fn build(graph: &Graph, meta: Meta, options: &Options) -> Result<Plan, PlanE
         stages,
         threads: options.threads.max(1),
         prefer: options.prefer,
+        tuned_on: None,
         memory: memory.memory,
         weights: packer.finish(),
         params: meta.params,

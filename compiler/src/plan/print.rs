@@ -26,6 +26,9 @@ fn write_all(plan: &Plan, out: &mut String) -> std::fmt::Result {
     let sum = |cycles: fn(&Stage) -> u64| plan.stages.iter().map(cycles).sum::<u64>() as f64 / 1e6;
     let (cycles, layered) = (sum(|s| s.estimate.cycles), sum(|s| s.estimate.layered));
     writeln!(out, "  cost     {cycles:.2} M cycles by the model, {layered:.2} M layer by layer; for {}", made_for(plan))?;
+    if let Some(measured) = measured(plan) {
+        writeln!(out, "           {measured}")?;
+    }
     writeln!(out, "  weights  {} in {} constants", size(plan.weights.bytes()), plan.weights.entries.len())?;
     writeln!(out, "  arena    {}, {}", size(plan.memory.arena_bytes), proof(&plan.memory))?;
     let (with_input, layerwise) = (size(plan.memory.peak_with_input_bytes), size(plan.memory.layerwise_bound_bytes));
@@ -92,6 +95,11 @@ fn made_for(plan: &Plan) -> String {
         1 => format!("{prefer}, one thread"),
         n => format!("{prefer}, {n} threads"),
     }
+}
+
+/// `stages chosen by measurement on AMD EPYC`, where they were.
+pub fn measured(plan: &Plan) -> Option<String> {
+    plan.tuned_on.as_ref().map(|cpu| format!("stages chosen by measurement on {cpu}"))
 }
 
 /// How threads share a stage, in a word.

@@ -21,7 +21,7 @@
 use super::cost::{self, Streamed};
 use super::rows::{self, Rows};
 use super::select::{Layer, Source};
-use super::{ALIGN, Estimate, Options, Prefer, Split, Stream};
+use super::{ALIGN, Decisions, Estimate, Options, Prefer, Split, Stream};
 
 /// Most layers of a stage: beyond this the bands of threads would compute too many rows twice.
 const LONGEST: usize = 12;
@@ -74,17 +74,64 @@ impl Unit {
 /// One unit a layer, for one thread.
 pub(super) fn layered(layers: &[Layer]) -> Vec<Unit> {
     let net = Net::new(layers, 0, &Options::LAYERED);
-    net.units((0..layers.len()).map(|l| net.alone(l)).collect())
+    net.units((0..layers.len()).map(|l| net.alone(l, Split::Alone)).collect())
 }
 
 /// The units of `layers` by `options`, in an order in which every one comes after those it reads. The last one writes the output.
 pub(super) fn choose(layers: &[Layer], input_bytes: usize, options: &Options) -> Vec<Unit> {
     let net = Net::new(layers, input_bytes, options);
     let chosen = match options.stream {
-        Stream::Never => (0..layers.len()).map(|l| net.alone(l)).collect(),
+        Stream::Never => (0..layers.len()).map(|l| net.alone(l, cost::split(&layers[l], net.threads))).collect(),
         Stream::Auto | Stream::Always => net.cut(),
     };
     net.units(chosen)
+}
+
+/// The units of `layers` as `decisions` have them, or why that is not possible.
+pub(super) fn decided(
+    layers: &[Layer],
+    input_bytes: usize,
+    options: &Options,
+    decisions: &Decisions,
+) -> Result<Vec<Unit>, String> {
+    let net = Net::new(layers, input_bytes, options);
+    let runs = net.runs();
+    let mut taken = vec![false; layers.len()];
+    let mut chosen = Vec::new();
+    for d in &decisions.stages {
+        let at = |run: &Vec<(usize, usize)>| run.iter().position(|&(l, _)| layers[l].name == d.last);
+        let Some((run, end)) = runs.iter().find_map(|run| Some((run, at(run)?))) else {
+            return Err(format!("there is no layer `{}`", d.last));
+        };
+        let Some(begin) = (end + 1).checked_sub(d.layers).filter(|_| (1..=LONGEST).contains(&d.layers)) else {
+            return Err(format!("{} layers that end in `{}` cannot be one stage", d.layers, d.last));
+        };
+        let part = &run[begin..=end];
+        let last = part[d.layers - 1].0;
+        let possible = |splits: Vec<Split>| splits.contains(&d.split);
+        let candidate = match part {
+            [_] if possible(cost::splits(&layers[last], net.threads)) => Some(net.alone(last, d.split)),
+            [_, _, ..] if d.strip < layers[last].shape.h && possible(cost::splits_streamed(&layers[last], net.threads)) => {
+                net.streamed(part, d.strip, d.split)
+            }
+            [] | [_] | [_, _, ..] => None,
+        };
+        let Some(candidate) = candidate else {
+            let split = d.split.word();
+            return Err(format!("the stage of `{}` cannot have strips of {} rows with the split `{split}`", d.last, d.strip));
+        };
+        if candidate.layers.iter().any(|&l| std::mem::replace(&mut taken[l], true)) {
+            return Err(format!("a layer of the stage of `{}` is in another stage too", d.last));
+        }
+        chosen.push(candidate);
+    }
+    chosen.extend((0..layers.len()).filter(|&l| !taken[l]).map(|l| net.alone(l, cost::split(&layers[l], net.threads))));
+    Ok(net.units(chosen))
+}
+
+/// The runs of `layers`: chains of indices that may be cut into stages anywhere.
+pub(super) fn runs(layers: &[Layer], options: &Options) -> Vec<Vec<usize>> {
+    Net::new(layers, 0, options).runs().into_iter().map(|run| run.into_iter().map(|p| p.0).collect()).collect()
 }
 
 /// A possible stage: part of a run, and how.
@@ -163,9 +210,8 @@ impl<'l> Net<'l> {
     }
 
     /// A stage of one layer.
-    fn alone(&self, l: usize) -> Candidate {
+    fn alone(&self, l: usize, split: Split) -> Candidate {
         let layer = &self.layers[l];
-        let split = cost::split(layer, self.threads);
         let cycles = cost::layered(layer, split, self.threads);
         let (layers, streamed, rings) = (vec![l], vec![0], Vec::new());
         let (strip, layered) = (layer.shape.h, cycles);
@@ -175,10 +221,9 @@ impl<'l> Net<'l> {
     }
 
     /// The layers `part` of a run as one stage of strips of `strip` rows, if its rings have a size.
-    fn streamed(&self, part: &[(usize, usize)], strip: usize) -> Option<Candidate> {
+    fn streamed(&self, part: &[(usize, usize)], strip: usize, split: Split) -> Option<Candidate> {
         let layers: Vec<&Layer> = part.iter().map(|&(l, _)| &self.layers[l]).collect();
         let rows: Vec<Rows> = layers.iter().map(|l| l.rows).collect::<Option<_>>()?;
-        let split = cost::split_streamed(layers.last()?, self.threads);
         let mut rings = Vec::new();
         for (layer, held) in layers.iter().zip(rows::rings(&rows, strip, split == Split::Rows)) {
             let apart = held.checked_mul(layer.shape.w)?.checked_mul(layer.pitch)?.checked_mul(4)?;
@@ -268,8 +313,12 @@ impl<'l> Net<'l> {
             let most = (run.len() - i).min(LONGEST);
             (1..=most)
                 .map(|n| match (n, run[i + n - 1].0) {
-                    (1, l) => vec![self.alone(l)],
-                    (_, l) => Self::strips(self.layers[l].shape.h).filter_map(|s| self.streamed(&run[i..i + n], s)).collect(),
+                    (1, l) => vec![self.alone(l, cost::split(&self.layers[l], self.threads))],
+                    (_, l) => {
+                        let split = cost::split_streamed(&self.layers[l], self.threads);
+                        let strips = Self::strips(self.layers[l].shape.h);
+                        strips.filter_map(|s| self.streamed(&run[i..i + n], s, split)).collect()
+                    }
                 })
                 .collect()
         };

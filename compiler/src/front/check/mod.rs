@@ -2,6 +2,9 @@
 
 mod block;
 mod reader;
+mod tune;
+
+pub(super) use self::tune::tuned;
 
 use std::collections::BTreeMap;
 
