@@ -111,6 +111,7 @@ impl args::Engine {
             EngineName::Jit if !options.wants_layers() => return Ok(()),
             EngineName::Jit => {
                 net.plan = Options::LAYERED;
+                net.tuned = None;
                 if options.self_contained { "jit --self-contained" } else { "jit (without wide kernels for this CPU)" }
             }
             EngineName::Reference => "reference",
