@@ -10,10 +10,6 @@ use crate::plan::{self, Plan, PlanError};
 /// Name of the pass after which a graph is the network that its user means: what its counts are of.
 const SPECIFIED_AFTER: &str = "separate";
 
-/// Whether the back ends run stages of several steps, rings, pitches and threads. Until they do, plans are layer by layer
-/// whatever `[plan]` says.
-const STREAMING: bool = true;
-
 /// A net, ready for a back end, with what a report about it needs.
 #[derive(Debug, Clone)]
 pub struct Compiled {
@@ -65,7 +61,7 @@ pub fn compile(net: Net) -> Result<Compiled, CompileError> {
     let specified = graph.clone();
     remarks.append(pass::run(&mut graph, &net.passes, PIPELINE.get(rest).map(|p| p.name), None)?);
     let meta = plan::Meta { name: net.name, preprocess: net.preprocess, labels: net.labels, params: specified.params() };
-    let options = if STREAMING { net.plan } else { plan::Options::LAYERED };
+    let options = net.plan;
     let mut warnings = Diagnostics::new();
     let plan = match measured(net.tuned.as_ref(), &graph, &meta, &options) {
         Ok(Some(plan)) => plan,

@@ -142,7 +142,7 @@ pub(super) struct Threads {
 pub(super) enum EngineName {
     /// Code in memory, made by cranelift
     Jit,
-    /// The runtime's own kernels for this CPU (`MNC_ISA=scalar` or `avx2` chooses)
+    /// The runtime's own kernels for this CPU (`MNC_ISA=avx2` and so on chooses)
     Native,
     /// Naive loops on the unoptimised graph: the oracle, slow
     Reference,
