@@ -4,7 +4,39 @@
 //! `h x w x c_n` tensor stands at `(y * w + x) * c_n + c`. `y` runs first over rows so that a kernel can be asked for a band of
 //! output rows: that is how stages stream and how threads share a layer.
 
+use core::fmt;
+
 use crate::pack::PANEL;
+
+/// A number among sizes and options: an f32 by its bits, so that what holds it can be compared and hashed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Real(u32);
+
+impl Real {
+    /// `x`, to the bit.
+    #[must_use]
+    pub const fn new(x: f32) -> Self {
+        Self(x.to_bits())
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+}
+
+impl fmt::Debug for Real {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.get())
+    }
+}
+
+impl fmt::Display for Real {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.get())
+    }
+}
 
 /// The activation function at the end of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -22,6 +54,35 @@ pub enum Activation {
     HSigmoid,
     /// `1 / (1 + exp(-x))`
     Sigmoid,
+    /// `tanh(x)`
+    Tanh,
+    /// `x / (1 + exp(-x))`, 0 at minus infinity (SiLU, or Swish: arXiv 1702.03118, 1710.05941)
+    Silu,
+    /// `x < 0 ? slope * x : x`; the slope is finite.
+    LeakyRelu(Real),
+    /// `min(max(x, least), most)`; either bound may be infinite.
+    Clip(Real, Real),
+    /// `max(0, min(1, alpha * x + beta))`, both finite. With 1/6 and 1/2 it is [`Activation::HSigmoid`].
+    HardSigmoid(Real, Real),
+}
+
+impl fmt::Display for Activation {
+    /// `none`, `relu6`, `leaky_relu(0.1)`: the name in tables and text forms.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Relu => f.write_str("relu"),
+            Self::Relu6 => f.write_str("relu6"),
+            Self::HSwish => f.write_str("hswish"),
+            Self::HSigmoid => f.write_str("hsigmoid"),
+            Self::Sigmoid => f.write_str("sigmoid"),
+            Self::Tanh => f.write_str("tanh"),
+            Self::Silu => f.write_str("silu"),
+            Self::LeakyRelu(slope) => write!(f, "leaky_relu({slope})"),
+            Self::Clip(least, most) => write!(f, "clip({least}, {most})"),
+            Self::HardSigmoid(alpha, beta) => write!(f, "hard_sigmoid({alpha}, {beta})"),
+        }
+    }
 }
 
 /// A convolution `[in_h, in_w, in_c] -> [out_h, out_w, out_c]`. Group `g` of `groups` makes the output channels from

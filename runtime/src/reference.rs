@@ -28,7 +28,37 @@ pub fn activate(act: Activation, x: f64) -> f64 {
         Activation::HSwish => x * (relu6(x + 3.0) / 6.0),
         Activation::HSigmoid => relu6(x + 3.0) / 6.0,
         Activation::Sigmoid => 1.0 / (1.0 + exp(-x)),
+        Activation::Tanh => tanh(x),
+        // The limit, where the formula has infinities on both sides.
+        Activation::Silu if x == f64::NEG_INFINITY => 0.0,
+        Activation::Silu => x / (1.0 + exp(-x)),
+        Activation::LeakyRelu(slope) => {
+            if x < 0.0 {
+                f64::from(slope.get()) * x
+            } else {
+                x
+            }
+        }
+        Activation::Clip(least, most) => {
+            let (least, most) = (f64::from(least.get()), f64::from(most.get()));
+            let x = if x < least { least } else { x };
+            if x > most { most } else { x }
+        }
+        Activation::HardSigmoid(alpha, beta) => (f64::from(alpha.get()) * x + f64::from(beta.get())).clamp(0.0, 1.0),
     }
+}
+
+/// `tanh(x)` in f64, relative error below 1e-14: by `exp`, near zero by Lambert's continued fraction, which cancels nothing.
+#[must_use]
+pub fn tanh(x: f64) -> f64 {
+    if x.abs() > 1.0 {
+        return 1.0 - 2.0 / (exp(2.0 * x) + 1.0);
+    }
+    let mut below = 19.0;
+    for odd in (0..9).rev() {
+        below = f64::from(2 * odd + 1) + x * x / below;
+    }
+    x / below
 }
 
 /// `e^x` in f64 (`core` has none): `2^n * e^r` with `|r| <= ln 2 / 2`, Taylor to the 13th power; relative error below 1e-15.
@@ -294,8 +324,21 @@ mod tests {
     }
 
     #[test]
+    fn tanh_is_that_of_the_standard_library() {
+        for i in -4000..4000 {
+            let x = f64::from(i) / 300.0 + 1e-5;
+            let (got, want) = (tanh(x), f64::tanh(x));
+            assert!((got - want).abs() <= 1e-14 * want.abs(), "tanh({x}) = {got}, not {want}");
+        }
+        assert_eq!(tanh(1e-300), 1e-300);
+        assert!(tanh(f64::NAN).is_nan());
+    }
+
+    #[test]
     fn activations_at_points_known_by_hand() {
+        use crate::params::Real;
         use Activation::*;
+
         let cases = [
             (None, -2.5, -2.5),
             (Relu, -1.0, 0.0),
@@ -309,6 +352,19 @@ mod tests {
             (HSwish, -4.0, 0.0),
             (HSwish, 5.0, 5.0),
             (Sigmoid, 0.0, 0.5),
+            (Tanh, 0.0, 0.0),
+            (Tanh, f64::INFINITY, 1.0),
+            (Tanh, f64::NEG_INFINITY, -1.0),
+            (Silu, 0.0, 0.0),
+            (Silu, f64::INFINITY, f64::INFINITY),
+            (Silu, f64::NEG_INFINITY, 0.0),
+            (LeakyRelu(Real::new(0.25)), -2.0, -0.5),
+            (LeakyRelu(Real::new(0.25)), 2.0, 2.0),
+            (Clip(Real::new(-1.0), Real::new(2.0)), -3.0, -1.0),
+            (Clip(Real::new(-1.0), Real::new(2.0)), 3.0, 2.0),
+            (Clip(Real::new(f32::NEG_INFINITY), Real::new(2.0)), -1e30, -1e30),
+            (HardSigmoid(Real::new(0.25), Real::new(0.5)), 1.0, 0.75),
+            (HardSigmoid(Real::new(0.25), Real::new(0.5)), -3.0, 0.0),
         ];
         for (act, x, want) in cases {
             assert_eq!(activate(act, x), want, "{act:?}({x})");

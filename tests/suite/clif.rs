@@ -10,7 +10,7 @@ use mnc_compiler::plan::{
     WeightId, Weights,
 };
 use mnc_runtime::net::Net;
-use mnc_runtime::params::{self, Activation, PoolKind};
+use mnc_runtime::params::{self, Activation, PoolKind, Real};
 use mnc_runtime::{pack, reference};
 use proptest::prelude::*;
 
@@ -167,8 +167,20 @@ fn bias(n: usize, seed: u64, padded: usize) -> (Vec<f32>, Vec<f32>) {
     (values, packed)
 }
 
-const ACTIVATIONS: [Activation; 6] =
-    [Activation::None, Activation::Relu, Activation::Relu6, Activation::HSwish, Activation::HSigmoid, Activation::Sigmoid];
+const ACTIVATIONS: [Activation; 12] = [
+    Activation::None,
+    Activation::Relu,
+    Activation::Relu6,
+    Activation::HSwish,
+    Activation::HSigmoid,
+    Activation::Sigmoid,
+    Activation::Tanh,
+    Activation::Silu,
+    Activation::LeakyRelu(Real::new(0.1)),
+    Activation::Clip(Real::new(-0.25), Real::new(0.5)),
+    Activation::Clip(Real::new(-0.5), Real::new(f32::INFINITY)),
+    Activation::HardSigmoid(Real::new(0.2), Real::new(0.5)),
+];
 
 /// Input length, output length, window, stride and padding before, of one axis.
 fn axis(most: usize) -> impl Strategy<Value = [usize; 5]> {

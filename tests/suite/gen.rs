@@ -10,7 +10,7 @@
 //! for seed in 0..200 { let case = gen::seeded(seed); … }
 //! ```
 
-use mnc_compiler::ir::op::{Activation, BatchNorm, Conv, Dense, Depthwise, Normalize, Op, Pad, Pool, PoolKind};
+use mnc_compiler::ir::op::{Activation, BatchNorm, Conv, Dense, Depthwise, Normalize, Op, Pad, Pool, PoolKind, Real};
 use mnc_compiler::ir::random::Random;
 use mnc_compiler::ir::{Graph, NodeId, Padding, Shape};
 use proptest::prelude::*;
@@ -143,8 +143,26 @@ pub struct Recipe {
 
 /// Any activation.
 pub fn activation() -> impl Strategy<Value = Activation> {
-    use Activation::{HSigmoid, HSwish, None, Relu, Relu6, Sigmoid};
-    prop_oneof![Just(None), Just(Relu), Just(Relu6), Just(HSwish), Just(HSigmoid), Just(Sigmoid)]
+    use Activation::{Clip, HSigmoid, HSwish, HardSigmoid, LeakyRelu, None, Relu, Relu6, Sigmoid, Silu, Tanh};
+    let real = Real::new;
+    let bound = || prop_oneof![4 => -1.0f32..3.0, 1 => Just(f32::NEG_INFINITY), 1 => Just(f32::INFINITY)];
+    prop_oneof![
+        2 => Just(None),
+        2 => Just(Relu),
+        2 => Just(Relu6),
+        2 => Just(HSwish),
+        1 => Just(HSigmoid),
+        1 => Just(Sigmoid),
+        1 => Just(Tanh),
+        1 => Just(Silu),
+        1 => (-0.5f32..1.0).prop_map(move |slope| LeakyRelu(real(slope))),
+        1 => (bound(), bound()).prop_map(move |(a, b)| match (a.min(b), a.max(b)) {
+            // An infinite constant is no net's.
+            (least, most) if least == most => Clip(real(-1.0), real(1.0)),
+            (least, most) => Clip(real(least), real(most)),
+        }),
+        1 => (0.05f32..0.5, 0.0f32..1.0).prop_map(move |(alpha, beta)| HardSigmoid(real(alpha), real(beta))),
+    ]
 }
 
 fn around() -> impl Strategy<Value = Around> {

@@ -159,7 +159,7 @@ fn propagate(op: &Op, consts: &Consts, shape: Shape, reads: &[&Value], sums: Sum
             let worst = reads[0].v.iter().fold(0f64, |a, b| a.max(*b));
             let v: Vec<f32> = reads[0].v.iter().map(|v| (v - worst) as f32).collect();
             let v = run(op, consts, &[(reads[0].shape, &v)], |c| vec![0.0; c.len()]);
-            Value { shape, x: forward(op), v: v.iter().map(|v| f64::from(*v) + worst).collect() }
+            Value { shape, x: forward(op), v: v.iter().map(|v| (f64::from(*v) + worst).max(0.0)).collect() }
         }
         Op::Act(act) => {
             let slope: f64 = match act {
@@ -168,11 +168,17 @@ fn propagate(op: &Op, consts: &Consts, shape: Shape, reads: &[&Value], sums: Sum
                 Activation::HSwish => 1.5,
                 Activation::HSigmoid => 1.0 / 6.0,
                 Activation::Sigmoid => 0.25,
+                Activation::Clip(..) | Activation::Tanh => 1.0,
+                Activation::Silu => 1.1,
+                Activation::LeakyRelu(slope) => f64::from(slope.get()).abs().max(1.0),
+                Activation::HardSigmoid(alpha, _) => f64::from(alpha.get()).abs(),
             };
             // The inner results of a kernel's formula round too: sizes up to one (and the argument for hswish).
             let inner = match act {
-                Activation::None | Activation::Relu | Activation::Relu6 => 0.0,
-                Activation::HSwish | Activation::HSigmoid | Activation::Sigmoid => FOLDS,
+                Activation::None | Activation::Relu | Activation::Relu6 | Activation::LeakyRelu(_) | Activation::Clip(..) => 0.0,
+                Activation::HSwish | Activation::HSigmoid | Activation::Sigmoid | Activation::HardSigmoid(..) => FOLDS,
+                // Sums of two polynomials each of several terms, and a quotient.
+                Activation::Tanh | Activation::Silu => 2.0 * FOLDS,
             };
             let v = reads[0].v.iter().map(|v| slope * slope * v).collect::<Vec<_>>();
             let y = rounded(forward(op), v);

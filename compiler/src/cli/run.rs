@@ -118,7 +118,7 @@ fn scores(net: &Compiled, y: &[f32], path: &Path) -> Result<Vec<f64>, Failure> {
     let y: Vec<f64> = y.iter().map(|&v| f64::from(v)).collect();
     let mut last = net.specified.op(net.specified.outputs[0]).clone();
     let last_act = if let Op::Act(a) = last { Some(a) } else { last.activation_mut().copied() };
-    if last == Op::Softmax || matches!(last_act, Some(Activation::Sigmoid | Activation::HSigmoid)) {
+    if last == Op::Softmax || matches!(last_act, Some(Activation::Sigmoid | Activation::HSigmoid | Activation::HardSigmoid(..))) {
         return Ok(y);
     }
     let most = y.iter().copied().fold(f64::NEG_INFINITY, f64::max);

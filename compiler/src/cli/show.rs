@@ -150,7 +150,7 @@ fn describe(op: &Op) -> String {
         }
         Op::Depthwise(d) => text += &window(d.kernel, d.stride),
         Op::Pool(p) => text += &window(p.kernel, p.stride),
-        Op::Act(a) => text = activation(*a).unwrap_or("identity").to_owned(),
+        Op::Act(a) => text = activation(*a).unwrap_or("identity".to_owned()),
         Op::BatchNorm(_) => text = "bn".to_owned(),
         Op::Input
         | Op::Constant(_)
@@ -168,15 +168,8 @@ fn describe(op: &Op) -> String {
     }
 }
 
-fn activation(a: Activation) -> Option<&'static str> {
-    match a {
-        Activation::None => None,
-        Activation::Relu => Some("relu"),
-        Activation::Relu6 => Some("relu6"),
-        Activation::HSwish => Some("hswish"),
-        Activation::HSigmoid => Some("hsigmoid"),
-        Activation::Sigmoid => Some("sigmoid"),
-    }
+fn activation(a: Activation) -> Option<String> {
+    (a != Activation::None).then(|| a.to_string())
 }
 
 /// Remarks as lines: passes in order, below each what it did and what it refused. Remarks that differ in nothing but the names of

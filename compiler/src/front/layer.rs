@@ -184,7 +184,14 @@ impl Moments {
             Activation::Relu => q / 2.0,
             Activation::Relu6 => (q / 2.0).min(12.0),
             Activation::HSwish => q * 0.4,
-            Activation::HSigmoid | Activation::Sigmoid => 0.3,
+            Activation::HSigmoid | Activation::Sigmoid | Activation::HardSigmoid(..) => 0.3,
+            Activation::Tanh => q.min(1.0) * 0.6,
+            Activation::Silu => q * 0.4,
+            Activation::LeakyRelu(slope) => q * f64::from(slope.get()).mul_add(f64::from(slope.get()), 1.0) / 2.0,
+            Activation::Clip(least, most) => {
+                let most = f64::from(least.get()).abs().max(f64::from(most.get()).abs());
+                q.min(most * most)
+            }
         }
     }
 }

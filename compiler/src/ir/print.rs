@@ -87,15 +87,7 @@ pub fn describe(op: &Op) -> String {
 }
 
 fn activation(act: Activation) -> Option<String> {
-    let name = match act {
-        Activation::None => return None,
-        Activation::Relu => "relu",
-        Activation::Relu6 => "relu6",
-        Activation::HSwish => "hswish",
-        Activation::HSigmoid => "hsigmoid",
-        Activation::Sigmoid => "sigmoid",
-    };
-    Some(name.into())
+    (act != Activation::None).then(|| act.to_string())
 }
 
 fn padding(p: Padding) -> Option<String> {

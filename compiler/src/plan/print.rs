@@ -221,7 +221,7 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
         Kernel::GlobalPool { .. } => ("global_pool".to_owned(), Activation::None),
         Kernel::Add { act, .. } => ("add".to_owned(), *act),
         Kernel::Scale { act, .. } => ("scale".to_owned(), *act),
-        Kernel::Act { act, .. } => return activation(*act).unwrap_or("identity").to_owned(),
+        Kernel::Act { act, .. } => return activation(*act).unwrap_or("identity".to_owned()),
         Kernel::Softmax { .. } => ("softmax".to_owned(), Activation::None),
         Kernel::Normalize { .. } => ("normalize".to_owned(), Activation::None),
         Kernel::Pad { .. } => ("pad".to_owned(), Activation::None),
@@ -234,15 +234,8 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
     }
 }
 
-fn activation(act: Activation) -> Option<&'static str> {
-    match act {
-        Activation::None => None,
-        Activation::Relu => Some("relu"),
-        Activation::Relu6 => Some("relu6"),
-        Activation::HSwish => Some("hswish"),
-        Activation::HSigmoid => Some("hsigmoid"),
-        Activation::Sigmoid => Some("sigmoid"),
-    }
+fn activation(act: Activation) -> Option<String> {
+    (act != Activation::None).then(|| act.to_string())
 }
 
 /// Columns as wide as their widest cell, two spaces apart; a column of numbers is ranged right.

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 use core::ops::Range;
 
-use super::activation::{Act, HSigmoid, HSwish, Identity, Relu, Relu6, Sigmoid};
+use super::activation::{Act, with_act};
 use super::{check_len, load_n, size, store_n};
 use crate::isa::{Isa, Job, Simd};
 use crate::params::Activation;
@@ -114,19 +114,12 @@ impl Job for Map {
 impl Map {
     #[inline(always)]
     fn operation<S: Simd, F: Operation>(self, s: S) {
-        match self.0.act {
-            Activation::None => s.outline(With::<F, Identity>(self.0, PhantomData)),
-            Activation::Relu => s.outline(With::<F, Relu>(self.0, PhantomData)),
-            Activation::Relu6 => s.outline(With::<F, Relu6>(self.0, PhantomData)),
-            Activation::HSwish => s.outline(With::<F, HSwish>(self.0, PhantomData)),
-            Activation::HSigmoid => s.outline(With::<F, HSigmoid>(self.0, PhantomData)),
-            Activation::Sigmoid => s.outline(With::<F, Sigmoid>(self.0, PhantomData)),
-        }
+        with_act!(self.0.act, act => s.outline(With::<F, _>(self.0, act, PhantomData)));
     }
 }
 
 /// A band whose operation and activation are types.
-struct With<F, A>(MapBand, PhantomData<(F, A)>);
+struct With<F, A>(MapBand, A, PhantomData<F>);
 
 impl<F: Operation, A: Act> Job for With<F, A> {
     #[inline(always)]
@@ -154,7 +147,7 @@ impl<F: Operation, A: Act> With<F, A> {
         unsafe {
             let a = load_n(s, a.add(pixel * a_pitch + channel), n);
             let b = if F::USES_B { load_n(s, b.add(pixel * b_pitch + channel), n) } else { a };
-            store_n(s, A::apply(s, F::apply(s, a, b)), y.add(pixel * y_pitch + channel), n);
+            store_n(s, self.1.apply(s, F::apply(s, a, b)), y.add(pixel * y_pitch + channel), n);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! ```text
 //! VERSION, words of the record, checksum of the rest, threads of the program, split, strip, steps,
 //! then of every step: its op (a tag, then its fields in the order that [`Op`] has them), x, y
+//! activation: tag, then its numbers by their bits
 //! view: tag of the place, its two positions, rows, width, channels, pitch        absent: all bits set
 //! order of `Normalize`: its length, then the channels, in the place of the position
 //! ```
@@ -15,10 +16,10 @@
 
 use super::check::MOST_STEPS;
 use super::{Added, Op, Place, Split, Stage, Step, View};
-use crate::params::{Activation, Conv, Depthwise, Pointwise, Pool, PoolKind};
+use crate::params::{Activation, Conv, Depthwise, Pointwise, Pool, PoolKind, Real};
 
 /// The first word of every record.
-pub const VERSION: u64 = 0x6d6e_6372_0000_0001;
+pub const VERSION: u64 = 0x6d6e_6372_0000_0002;
 
 /// Words before the steps.
 const HEAD: usize = 7;
@@ -48,10 +49,6 @@ const NOTHING: Step = {
     let view = View::whole(Place::Input, 0, 0, 0);
     Step { op: Op::Copy, x: view, y: view }
 };
-
-/// The tags of activations, in their order.
-const ACTIVATIONS: [Activation; 6] =
-    [Activation::None, Activation::Relu, Activation::Relu6, Activation::HSwish, Activation::HSigmoid, Activation::Sigmoid];
 
 /// Whatever word changes, this changes: every step of it can be undone.
 fn checksum(words: impl Iterator<Item = u64>) -> u64 {
@@ -100,6 +97,10 @@ mod write {
         records
     }
 
+    fn bits(x: Real) -> usize {
+        x.get().to_bits() as usize
+    }
+
     struct Writer<'a> {
         words: Vec<u64>,
         orders: &'a [usize],
@@ -115,14 +116,19 @@ mod write {
         }
 
         fn activation(&mut self, act: Activation) {
-            self.all([match act {
-                Activation::None => 0,
-                Activation::Relu => 1,
-                Activation::Relu6 => 2,
-                Activation::HSwish => 3,
-                Activation::HSigmoid => 4,
-                Activation::Sigmoid => 5,
-            }]);
+            match act {
+                Activation::None => self.all([0]),
+                Activation::Relu => self.all([1]),
+                Activation::Relu6 => self.all([2]),
+                Activation::HSwish => self.all([3]),
+                Activation::HSigmoid => self.all([4]),
+                Activation::Sigmoid => self.all([5]),
+                Activation::Tanh => self.all([6]),
+                Activation::Silu => self.all([7]),
+                Activation::LeakyRelu(slope) => self.all([8, bits(slope)]),
+                Activation::Clip(least, most) => self.all([9, bits(least), bits(most)]),
+                Activation::HardSigmoid(alpha, beta) => self.all([10, bits(alpha), bits(beta)]),
+            }
         }
 
         fn view(&mut self, view: &View) {
@@ -274,7 +280,25 @@ impl Reader<'_> {
     }
 
     fn activation(&mut self) -> Result<Activation, NoRecord> {
-        ACTIVATIONS.get(self.one()?).copied().ok_or(NoRecord)
+        Ok(match self.one()? {
+            0 => Activation::None,
+            1 => Activation::Relu,
+            2 => Activation::Relu6,
+            3 => Activation::HSwish,
+            4 => Activation::HSigmoid,
+            5 => Activation::Sigmoid,
+            6 => Activation::Tanh,
+            7 => Activation::Silu,
+            8 => Activation::LeakyRelu(self.real()?),
+            9 => Activation::Clip(self.real()?, self.real()?),
+            10 => Activation::HardSigmoid(self.real()?, self.real()?),
+            _ => return Err(NoRecord),
+        })
+    }
+
+    fn real(&mut self) -> Result<Real, NoRecord> {
+        let bits = u32::try_from(self.one()?).map_err(|_| NoRecord)?;
+        Ok(Real::new(f32::from_bits(bits)))
     }
 
     fn view(&mut self) -> Result<View, NoRecord> {
@@ -403,7 +427,8 @@ mod tests {
         let pixel = |at| View::whole(Place::Arena(at), 1, 1, 8);
         let ring = View { rows: 3, pitch: 16, ..View::whole(Place::Ring { first: 1024, apart: 256 }, 3, 4, 8) };
         let (x, y) = (View::whole(Place::Input, 4, 4, 8), View::whole(Place::Output, 1, 1, 8));
-        let act = Activation::HSwish;
+        let [a, b] = [-0.5, f32::INFINITY].map(Real::new);
+        let act = Activation::Clip(a, b);
         let conv = params::Conv {
             in_h: 4,
             in_w: 4,
@@ -433,7 +458,7 @@ mod tests {
             stride_w: 1,
             pad_top: 1,
             pad_left: 1,
-            act: Activation::Relu6,
+            act: Activation::LeakyRelu(a),
         };
         let pool = params::Pool {
             kind: PoolKind::Average,
@@ -461,7 +486,7 @@ mod tests {
             step(Op::GlobalPool, place(0), pixel(512)),
             step(Op::Scale { scale: pixel(512), act }, place(0), place(0)),
             step(Op::Add { other: place(384), act: Activation::None }, place(0), place(0)),
-            step(Op::Act(Activation::HSigmoid), pixel(512), pixel(512)),
+            step(Op::Act(Activation::HardSigmoid(a, b)), pixel(512), pixel(512)),
             step(Op::Pad { top: 0, left: 0, value: None }, place(0), place(640)),
             step(Op::Constant { value: 5 }, x, pixel(768)),
             step(Op::Copy, pixel(768), pixel(896)),

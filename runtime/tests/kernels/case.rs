@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use mnc_runtime::params::Activation;
+use mnc_runtime::params::{Activation, Real};
 use proptest::prelude::*;
 
 /// What outputs hold before a kernel runs: a NaN of its own, so that an element left alone can be told from one computed.
@@ -28,8 +28,20 @@ pub fn abs(x: &[f32]) -> Vec<f32> {
     x.iter().map(|v| v.abs()).collect()
 }
 
-pub const ACTIVATIONS: [Activation; 6] =
-    [Activation::None, Activation::Relu, Activation::Relu6, Activation::HSwish, Activation::HSigmoid, Activation::Sigmoid];
+pub const ACTIVATIONS: [Activation; 12] = [
+    Activation::None,
+    Activation::Relu,
+    Activation::Relu6,
+    Activation::HSwish,
+    Activation::HSigmoid,
+    Activation::Sigmoid,
+    Activation::Tanh,
+    Activation::Silu,
+    Activation::LeakyRelu(Real::new(0.1)),
+    Activation::Clip(Real::new(-0.25), Real::new(0.5)),
+    Activation::Clip(Real::new(-0.5), Real::new(f32::INFINITY)),
+    Activation::HardSigmoid(Real::new(0.2), Real::new(0.5)),
+];
 
 pub fn activation() -> impl Strategy<Value = Activation> {
     prop::sample::select(&ACTIVATIONS[..])

@@ -1,8 +1,8 @@
 //! The module `table` of emitted code: the program of a plan as constants, one commented line a stage and a few a step.
 
-use mnc_runtime::params::{Activation, Conv, Depthwise, Pointwise, Pool, PoolKind};
+use mnc_runtime::params::{Activation, Conv, Depthwise, Pointwise, Pool, PoolKind, Real};
 use mnc_runtime::program::{Added, Op, Place, Program, Split, Stage, Step, View};
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::quote;
 
 use super::format::Comments;
@@ -29,7 +29,7 @@ pub(super) fn tokens(plan: &Plan, comments: &mut Comments) -> TokenStream {
         /// The net as data: what is computed, in which order, and where it stands. Checked while it is compiled.
         mod table {
             #[allow(unused_imports, reason = "which ones are needed depends on the net")]
-            use ::mnc::runtime::params::{self, Activation, PoolKind};
+            use ::mnc::runtime::params::{self, Activation, PoolKind, Real};
             #[allow(unused_imports, reason = "which ones are needed depends on the net")]
             use ::mnc::runtime::program::{Added, Checked, Op, Place, Program, Split, Stage, Step, View};
 
@@ -167,8 +167,40 @@ fn activation(act: Activation) -> TokenStream {
         Activation::HSwish => quote!(HSwish),
         Activation::HSigmoid => quote!(HSigmoid),
         Activation::Sigmoid => quote!(Sigmoid),
+        Activation::Tanh => quote!(Tanh),
+        Activation::Silu => quote!(Silu),
+        Activation::LeakyRelu(slope) => {
+            let slope = real(slope);
+            quote!(LeakyRelu(#slope))
+        }
+        Activation::Clip(least, most) => {
+            let [least, most] = [least, most].map(real);
+            quote!(Clip(#least, #most))
+        }
+        Activation::HardSigmoid(alpha, beta) => {
+            let [alpha, beta] = [alpha, beta].map(real);
+            quote!(HardSigmoid(#alpha, #beta))
+        }
     };
     quote! { Activation::#variant }
+}
+
+/// `Real::new(-0.5)`; what no literal is has a name, or its bits.
+fn real(x: Real) -> TokenStream {
+    let x = x.get();
+    let size = match x.abs() {
+        size if size.is_finite() => {
+            let literal = Literal::f32_unsuffixed(size);
+            quote!(#literal)
+        }
+        size if size.is_infinite() => quote!(f32::INFINITY),
+        size => {
+            let bits = Literal::u32_unsuffixed(size.to_bits());
+            quote!(f32::from_bits(#bits))
+        }
+    };
+    let minus = x.is_sign_negative().then(|| quote!(-));
+    quote! { Real::new(#minus #size) }
 }
 
 /// `name: 3,` for each.
@@ -256,14 +288,7 @@ fn describe(step: &plan::Step) -> String {
         Kernel::Copy { .. } => ("copy".to_owned(), Activation::None),
         Kernel::Constant { .. } => ("constant".to_owned(), Activation::None),
     };
-    let act = match act {
-        Activation::None => "",
-        Activation::Relu => ", relu",
-        Activation::Relu6 => ", relu6",
-        Activation::HSwish => ", hswish",
-        Activation::HSigmoid => ", hsigmoid",
-        Activation::Sigmoid => ", sigmoid",
-    };
+    let act = if act == Activation::None { String::new() } else { format!(", {act}") };
     let residual = match &step.kernel {
         Kernel::Conv { residual: Residual::InPlace | Residual::From(_), .. }
         | Kernel::Pointwise { residual: Residual::InPlace | Residual::From(_), .. } => ", residual added",

@@ -18,7 +18,7 @@ pub use batch_norm::BatchNorm;
 pub use conv::Conv;
 pub use dense::Dense;
 pub use depthwise::Depthwise;
-pub use mnc_runtime::params::{Activation, PoolKind};
+pub use mnc_runtime::params::{Activation, PoolKind, Real};
 pub use normalize::Normalize;
 pub use pad::Pad;
 pub use pool::Pool;

@@ -33,13 +33,56 @@ pub(super) fn activate(e: &mut Emit<'_>, act: Activation, x: Value) -> Value {
             let denominator = e.b.ins().fadd(one, power);
             e.b.ins().fdiv(one, denominator)
         }
+        Activation::Tanh => tanh(e, x),
+        Activation::Silu => {
+            let gate = activate(e, Activation::Sigmoid, x);
+            // Minus infinity gives next to nothing.
+            let least = e.all(-88.0);
+            let x = e.vmax(least, x);
+            e.b.ins().fmul(x, gate)
+        }
+        Activation::LeakyRelu(slope) => {
+            let (zero, slope) = (e.all(0.0), e.all(slope.get()));
+            let (below, above) = (e.vmin(zero, x), e.vmax(zero, x));
+            e.fma(below, slope, above)
+        }
+        Activation::Clip(least, most) => clip(e, least.get(), most.get(), x),
+        Activation::HardSigmoid(alpha, beta) => {
+            let (alpha, beta) = (e.all(alpha.get()), e.all(beta.get()));
+            let linear = e.fma(x, alpha, beta);
+            clip(e, 0.0, 1.0, linear)
+        }
     }
 }
 
+fn clip(e: &mut Emit<'_>, least: f32, most: f32, x: Value) -> Value {
+    let (least, most) = (e.all(least), e.all(most));
+    let x = e.vmax(least, x);
+    e.vmin(most, x)
+}
+
+/// A ratio of polynomials in `x`, the minimax one of Eigen's `ptanh_float`. Beyond the clamp it stays 5 units from one.
+fn tanh(e: &mut Emit<'_>, x: Value) -> Value {
+    const ABOVE: [f32; 7] =
+        [-2.760_768_5e-16, 2.000_188e-13, -8.604_672e-11, 5.122_297e-8, 1.485_722_4e-5, 6.372_619_3e-4, 4.893_524_6e-3];
+    const BELOW: [f32; 4] = [1.198_258_4e-6, 1.185_347_1e-4, 2.268_434_6e-3, 4.893_525e-3];
+    let x = clip(e, -7.905_311, 7.905_311, x);
+    let square = e.b.ins().fmul(x, x);
+    let mut polynomial = |coefficients: &[f32]| {
+        let mut p = e.all(coefficients[0]);
+        for &c in &coefficients[1..] {
+            let c = e.all(c);
+            p = e.fma(p, square, c);
+        }
+        p
+    };
+    let (above, below) = (polynomial(&ABOVE), polynomial(&BELOW));
+    let above = e.b.ins().fmul(x, above);
+    e.b.ins().fdiv(above, below)
+}
+
 fn relu6(e: &mut Emit<'_>, x: Value) -> Value {
-    let (zero, six) = (e.all(0.0), e.all(6.0));
-    let x = e.vmax(zero, x);
-    e.vmin(six, x)
+    clip(e, 0.0, 6.0, x)
 }
 
 /// `exp(x)` by `2^n * exp(r)`, `n = round(x / ln 2)`, with the polynomial of Cephes' `expf` for `|r| <= ln 2 / 2`; the result is
