@@ -29,10 +29,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut jit = compile_jit(&plan)?;
     println!("{}: {} multiply-adds, compiled in {:.1?}", plan.name, plan.macs, start.elapsed());
 
-    let mut scores = vec![0.0; plan.output.shape.elements()];
+    let mut scores = vec![0.0; plan.output_len()];
     for path in pictures {
         let picture = image::open(&path)?;
-        let input = image::input(&picture, &plan.preprocess, plan.input.shape)?;
+        let input = image::input(&picture, &plan.preprocess, plan.input_shape())?;
 
         let start = Instant::now();
         jit.run(&input, &mut scores)?; // allocates nothing

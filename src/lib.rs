@@ -57,7 +57,7 @@ pub use mnc_compiler as compiler;
 pub use mnc_macros::mobilenet_net;
 pub use mnc_runtime as runtime;
 pub use mnc_runtime::arena::Arena;
-pub use mnc_runtime::net::{Net, RunError};
+pub use mnc_runtime::net::{Net, Port, RunError};
 pub use mnc_runtime::packed::{PackedWeights, WeightError};
 pub use mnc_runtime::team::Team;
 #[cfg(feature = "std")]

@@ -56,6 +56,7 @@ pub enum CompileError {
 /// `passes.skip` names no pass; the net is not one that can be planned.
 pub fn compile(net: Net) -> Result<Compiled, CompileError> {
     let mut graph = net.graph;
+    graph.name_outputs();
     let rest = pass::position(SPECIFIED_AFTER)? + 1;
     let mut remarks = pass::run(&mut graph, &net.passes, None, Some(SPECIFIED_AFTER))?;
     let specified = graph.clone();

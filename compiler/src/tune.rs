@@ -64,7 +64,7 @@ struct Runner {
 
 impl Runner {
     fn new(plan: Plan, decisions: Decisions, isa: Isa) -> Self {
-        let (x, y) = (vec![0.5; plan.input.shape.elements()], vec![0.0; plan.output.shape.elements()]);
+        let (x, y) = (vec![0.5; plan.input_len()], vec![0.0; plan.output_len()]);
         Self { net: NativeNet::new(plan, isa), decisions, x, y }
     }
 

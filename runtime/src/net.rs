@@ -1,21 +1,113 @@
 //! What every compiled network can do, whichever back end made it.
 
 use core::fmt;
+use core::ops::Range;
 
 use crate::team::Team;
 
+/// One of the tensors that a network takes or gives, and where it stands: all inputs stand one behind the other in one array, and
+/// so do all outputs.
+///
+/// ```
+/// use mnc_runtime::net::Port;
+///
+/// static OUTPUTS: [Port; 2] = [Port::new("logits", [1, 1, 1, 10], 0), Port::new("probs", [1, 1, 1, 10], 10)];
+/// let output = [0.0; 20];
+/// let probs = &output[OUTPUTS[1].range()];
+/// assert_eq!((OUTPUTS[1].name(), probs.len()), ("probs", 10));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    #[cfg(feature = "std")]
+    name: std::borrow::Cow<'static, str>,
+    #[cfg(not(feature = "std"))]
+    name: &'static str,
+    shape: [usize; 4],
+    first: usize,
+}
+
+impl Port {
+    /// A tensor of `shape` (NHWC) that starts at element `first` of the array.
+    #[must_use]
+    pub const fn new(name: &'static str, shape: [usize; 4], first: usize) -> Self {
+        #[cfg(feature = "std")]
+        let name = std::borrow::Cow::Borrowed(name);
+        Self { name, shape, first }
+    }
+
+    /// The same with a name that is made at run time.
+    #[cfg(feature = "std")]
+    #[must_use]
+    pub fn named(name: std::string::String, shape: [usize; 4], first: usize) -> Self {
+        Self { name: name.into(), shape, first }
+    }
+
+    /// Its name, which no other input (or output) of the network has.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// NHWC.
+    #[must_use]
+    pub const fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// Its elements.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        let [n, h, w, c] = self.shape;
+        n * h * w * c
+    }
+
+    /// Whether it has no elements; no port of a network is so.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its elements among those of the array.
+    #[must_use]
+    pub const fn range(&self) -> Range<usize> {
+        self.first..self.first + self.len()
+    }
+}
+
+/// Elements of the array that holds `ports`.
+fn total(ports: &[Port]) -> usize {
+    ports.last().map_or(0, |p| p.range().end)
+}
+
 /// A network ready to run: made by the macro, or by the JIT.
 pub trait Net {
-    /// NHWC.
-    fn input_shape(&self) -> [usize; 4];
-    /// NHWC.
-    fn output_shape(&self) -> [usize; 4];
+    /// What it takes: at least one tensor; [`Port::range`] says where each stands in the input of [`Net::run`].
+    fn inputs(&self) -> &[Port];
+    /// What it gives: at least one tensor; [`Port::range`] says where each stands in the output of [`Net::run`].
+    fn outputs(&self) -> &[Port];
+    /// NHWC, of the first input.
+    fn input_shape(&self) -> [usize; 4] {
+        self.inputs().first().map_or([0; 4], Port::shape)
+    }
+    /// NHWC, of the first output.
+    fn output_shape(&self) -> [usize; 4] {
+        self.outputs().first().map_or([0; 4], Port::shape)
+    }
+    /// Elements of all inputs together.
+    fn input_len(&self) -> usize {
+        total(self.inputs())
+    }
+    /// Elements of all outputs together.
+    fn output_len(&self) -> usize {
+        total(self.outputs())
+    }
     /// Size of the memory that intermediate tensors take.
     fn arena_bytes(&self) -> usize;
-    /// One inference; allocates nothing. Slices hold the whole tensors in NHWC order.
+    /// One inference; allocates nothing. `input` holds the whole input in NHWC order, or where there are several all of them, one
+    /// behind the other in the order of [`Net::inputs`]; `output` the same of [`Net::outputs`].
     ///
     /// # Errors
-    /// A slice is not as long as its shape says; nothing was computed then.
+    /// A slice has not [`Net::input_len`] or [`Net::output_len`] elements; nothing was computed then.
     fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError>;
     /// The same by as many threads of `team` as the net has a use for: the same result, to the bit. A net that knows nothing of
     /// threads runs on the caller's alone.
@@ -32,12 +124,12 @@ pub trait Net {
 /// before the trait's through a box too.
 #[cfg(feature = "std")]
 impl Net for std::boxed::Box<dyn Net + Send + '_> {
-    fn input_shape(&self) -> [usize; 4] {
-        (**self).input_shape()
+    fn inputs(&self) -> &[Port] {
+        (**self).inputs()
     }
 
-    fn output_shape(&self) -> [usize; 4] {
-        (**self).output_shape()
+    fn outputs(&self) -> &[Port] {
+        (**self).outputs()
     }
 
     fn arena_bytes(&self) -> usize {
@@ -58,14 +150,14 @@ impl Net for std::boxed::Box<dyn Net + Send + '_> {
 pub enum RunError {
     /// The input.
     Input {
-        /// Elements of the input shape.
+        /// Elements of all inputs.
         expected: usize,
         /// Elements given.
         actual: usize,
     },
     /// The output.
     Output {
-        /// Elements of the output shape.
+        /// Elements of all outputs.
         expected: usize,
         /// Elements given.
         actual: usize,
@@ -122,6 +214,34 @@ impl core::error::Error for RunError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Two([Port; 2]);
+
+    impl Net for Two {
+        fn inputs(&self) -> &[Port] {
+            &self.0
+        }
+
+        fn outputs(&self) -> &[Port] {
+            &self.0[..1]
+        }
+
+        fn arena_bytes(&self) -> usize {
+            0
+        }
+
+        fn run(&mut self, _: &[f32], _: &mut [f32]) -> Result<(), RunError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn ports_stand_one_behind_the_other() {
+        let net = Two([Port::new("a", [1, 2, 3, 4], 0), Port::new("b", [1, 1, 1, 5], 24)]);
+        assert_eq!((net.input_shape(), net.output_shape()), ([1, 2, 3, 4], [1, 2, 3, 4]));
+        assert_eq!((net.input_len(), net.output_len()), (29, 24));
+        assert_eq!((net.inputs()[1].name(), net.inputs()[1].range()), ("b", 24..29));
+    }
 
     #[test]
     fn wrong_lengths_are_named() {

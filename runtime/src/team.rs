@@ -226,7 +226,7 @@ pub fn run_batch<N: Net + Send>(team: &mut Team, nets: &mut [N], inputs: &[f32],
     let Some(net) = nets.first() else {
         return Err(RunError::Nets);
     };
-    let [n_in, n_out] = [net.input_shape(), net.output_shape()].map(|s| s.iter().product::<usize>().max(1));
+    let [n_in, n_out] = [net.input_len(), net.output_len()].map(|n| n.max(1));
     let pictures = inputs.len() / n_in;
     RunError::check(inputs.len(), pictures * n_in, outputs.len(), pictures * n_out)?;
     let next = AtomicUsize::new(0);

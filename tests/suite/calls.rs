@@ -23,7 +23,7 @@ fn random(seed: u64, options: &Options) -> (Plan, Vec<f32>) {
 
 /// One inference, into an output of garbage.
 fn infer(net: &mut dyn Net, x: &[f32]) -> Vec<u32> {
-    let mut y = vec![f32::NAN; net.output_shape().iter().product()];
+    let mut y = vec![f32::NAN; net.output_len()];
     net.run(x, &mut y).expect("lengths are those of the shapes");
     y.iter().map(|v| v.to_bits()).collect()
 }
@@ -38,17 +38,17 @@ fn calls_give_the_bits_of_native() {
             streamed += plan.stages.iter().filter(|s| s.steps.len() > 1).count();
             let want = infer(&mut NativeNet::new(plan.clone(), Isa::detect()), &x);
             let mut jit = compile_jit(&plan).expect("code");
-            assert_eq!((jit.input_shape(), jit.arena_bytes()), (plan.input.shape.dims(), plan.memory.arena_bytes));
+            assert_eq!((jit.input_shape(), jit.arena_bytes()), (plan.input_shape().dims(), plan.memory.arena_bytes));
             for _ in 0..2 {
                 assert_eq!(infer(&mut jit, &x), want, "seed {seed}, {threads} threads");
             }
             for team in &mut teams {
-                let mut y = vec![f32::NAN; plan.output.shape.elements()];
+                let mut y = vec![f32::NAN; plan.output_len()];
                 jit.run_on(team, &x, &mut y).expect("lengths are those of the shapes");
                 let y: Vec<u32> = y.iter().map(|v| v.to_bits()).collect();
                 assert_eq!(y, want, "seed {seed}, plan for {threads} threads, team of {}", team.threads());
             }
-            assert!(jit.run(&x[1..], &mut vec![0.0; plan.output.shape.elements()]).is_err());
+            assert!(jit.run(&x[1..], &mut vec![0.0; plan.output_len()]).is_err());
         }
     }
     assert!(streamed > 20, "{streamed} chains");
@@ -64,7 +64,7 @@ fn a_whole_net_compiles_at_once() {
         let start = Instant::now();
         let mut jit = compile_jit(&plan).expect("code");
         let took = start.elapsed();
-        let x: Vec<f32> = (0..plan.input.shape.elements()).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect();
+        let x: Vec<f32> = (0..plan.input_len()).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect();
         assert_eq!(infer(&mut jit, &x), infer(&mut native, &x));
         let time = |net: &mut dyn Net| {
             let one = |_| {

@@ -276,7 +276,13 @@ fn json_keys_are_the_contract() {
     let (stdout, _) = expect(&mnc(&["show", &spec, "--json"]), 0);
     let show = &objects(&stdout)[0];
     let memory = ["arena_bytes", "arena_lower_bound_bytes", "layerwise_bound_bytes", "peak_with_input_bytes"];
-    has_keys(show, &[&["net", "params", "macs", "layers", "threads", "tuned_on", "stages", "remarks"][..], &memory].concat());
+    let keys = ["net", "inputs", "outputs", "params", "macs", "layers", "threads", "tuned_on", "stages", "remarks"];
+    has_keys(show, &[&keys[..], &memory].concat());
+    has_keys(&show["inputs"][0], &["name", "shape", "first"]);
+    assert_eq!(
+        (show["inputs"][0]["shape"].to_string(), show["outputs"][0]["shape"].to_string()),
+        ("[1,32,40,3]".into(), "[1,1,1,4]".into())
+    );
     has_keys(&show["stages"][0], &["steps", "strip_rows", "split", "ring_rows", "cycles", "cycles_by_layers"]);
     let sum = |key: &str| show["layers"].as_array().expect("a list").iter().filter_map(|l| l[key].as_u64()).sum::<u64>();
     assert_eq!([sum("params"), sum("macs")].map(Value::from), [show["params"].clone(), show["macs"].clone()]);

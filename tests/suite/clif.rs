@@ -6,7 +6,7 @@ use mnc_compiler::back::clif::{ClifError, JitNet, JitOptions, ObjectOptions, com
 use mnc_compiler::front::{ColorOrder, Filter, Preprocess, Resize};
 use mnc_compiler::ir::{DType, Shape};
 use mnc_compiler::plan::{
-    Buffer, BufferId, Entry, Estimate, Kernel, Memory, Place, Plan, Prefer, Proof, Residual, Split, Stage, Step, Tensor,
+    Buffer, BufferId, Entry, Estimate, Kernel, Memory, Place, Plan, Port, Prefer, Proof, Residual, Split, Stage, Step, Tensor,
     WeightId, Weights,
 };
 use mnc_runtime::net::Net;
@@ -26,7 +26,7 @@ struct Planner {
 
 impl Planner {
     fn new(input: Shape, output: Shape) -> Self {
-        let tensor = |shape| Tensor { shape, dtype: DType::F32 };
+        let port = |name: &str, shape| Port::list([(name.to_owned(), Tensor { shape, dtype: DType::F32 })]);
         let preprocess = Preprocess {
             resize: Resize::Squash,
             filter: Filter::Bilinear,
@@ -37,8 +37,8 @@ impl Planner {
         };
         let plan = Plan {
             name: "net".to_owned(),
-            input: tensor(input),
-            output: tensor(output),
+            inputs: port("input", input),
+            outputs: port("output", output),
             preprocess,
             labels: vec!["zero".to_owned(), "\"one\"".to_owned()],
             stages: Vec::new(),
@@ -96,26 +96,26 @@ impl Planner {
 
     /// The last step: the caller's input to the caller's output.
     fn last(&mut self, kernel: Kernel, strip: usize) {
-        let (x, y) = (self.plan.input.shape, self.plan.output.shape);
-        self.step(kernel, Place::Input, x, Place::Output, y, strip);
+        let (x, y) = (self.plan.input_shape(), self.plan.output_shape());
+        self.step(kernel, Place::Input(0), x, Place::Output(0), y, strip);
     }
 
     /// The last two steps: the kernel to a buffer that holds `before`, and a copy of it to the output.
     fn last_onto(&mut self, before: &[f32], strip: usize, kernel: impl FnOnce(Place) -> Kernel) {
         let place = self.constant(before);
-        let (x, y) = (self.plan.input.shape, self.plan.output.shape);
-        self.step(kernel(place), Place::Input, x, place, y, strip);
-        self.step(Kernel::Copy { len: y.elements() }, place, y, Place::Output, y, 1);
+        let (x, y) = (self.plan.input_shape(), self.plan.output_shape());
+        self.step(kernel(place), Place::Input(0), x, place, y, strip);
+        self.step(Kernel::Copy { len: y.elements() }, place, y, Place::Output(0), y, 1);
     }
 
     /// The last two steps: a copy of the input to a buffer, and the kernel from there to there, and a copy to the output.
     fn last_in_place(&mut self, kernel: Kernel) {
-        let shape = self.plan.input.shape;
+        let shape = self.plan.input_shape();
         let place = self.buffer(shape.elements());
         let copy = Kernel::Copy { len: shape.elements() };
-        self.step(copy.clone(), Place::Input, shape, place, shape, 1);
+        self.step(copy.clone(), Place::Input(0), shape, place, shape, 1);
         self.step(kernel, place, shape, place, shape, 1);
-        self.step(copy, place, shape, Place::Output, shape, 1);
+        self.step(copy, place, shape, Place::Output(0), shape, 1);
     }
 
     fn run(&self, x: &[f32]) -> Vec<f32> {
@@ -489,7 +489,7 @@ fn small_net() -> Planner {
         act,
     };
     let kernel = Kernel::Conv { params: conv, weight: stem, bias: stem_bias, pad_value: None, residual: Residual::None };
-    p.step(kernel, Place::Input, Shape::hwc(9, 9, 3), a, stem_shape, 5);
+    p.step(kernel, Place::Input(0), Shape::hwc(9, 9, 3), a, stem_shape, 5);
 
     let w = random(9 * 13, 2);
     let mut packed = vec![0.0; pack::depthwise_len(9, 13)];
@@ -532,8 +532,8 @@ fn small_net() -> Planner {
     let params = pointwise(5, 10, Activation::None, true);
     let logits = Shape::hwc(1, 1, 10);
     let kernel = Kernel::Pointwise { params, weight, bias, residual: Residual::None };
-    p.step(kernel, a, stem_shape, Place::Output, logits, 1);
-    p.step(Kernel::Softmax { c: 10 }, Place::Output, logits, Place::Output, logits, 1);
+    p.step(kernel, a, stem_shape, Place::Output(0), logits, 1);
+    p.step(Kernel::Softmax { c: 10 }, Place::Output(0), logits, Place::Output(0), logits, 1);
     p
 }
 

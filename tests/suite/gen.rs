@@ -2,8 +2,9 @@
 //!
 //! A net is built from a [`Recipe`], a list of blocks with small numbers in them; [`recipe`] is the proptest strategy, so a
 //! failing case shrinks to few blocks. A block that does not fit where it lands (a window larger than its input) is left out.
-//! Every op occurs; sizes are odd and even, channels rarely multiples of a vector; weights keep values near one. One input, one
-//! output, nothing fused: what a front end makes.
+//! Every op occurs; sizes are odd and even, channels rarely multiples of a vector; weights keep values near one. Nothing fused: what
+//! a front end makes. Half of the nets have one input and one output, the others up to three, of which the outputs may be anything: what
+//! others are made of, an input, one node twice.
 //!
 //! ```text
 //! proptest! { fn f(recipe in gen::recipe()) { let case = recipe.build(); … case.graph … case.input … } }
@@ -12,7 +13,7 @@
 
 use mnc_compiler::ir::op::{Activation, BatchNorm, Conv, Dense, Depthwise, Normalize, Op, Pad, Pool, PoolKind, Real};
 use mnc_compiler::ir::random::Random;
-use mnc_compiler::ir::{Graph, NodeId, Padding, Shape};
+use mnc_compiler::ir::{Graph, NodeId, Padding, Shape, eval};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -20,10 +21,22 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 /// A net and an input for it.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// One input, one output.
+    /// One to three inputs and outputs.
     pub graph: Graph,
-    /// Elements of the input: `-2..2`, or whole pixel values `0..=255` where the net normalises.
+    /// Elements of all inputs, one behind the other: `-2..2`, or whole pixel values `0..=255` where the net normalises.
     pub input: Vec<f32>,
+}
+
+/// What the reference answers: all outputs of `graph` one behind the other, of all inputs one behind the other.
+pub fn answer(graph: &Graph, mut input: &[f32]) -> Vec<f32> {
+    let mut inputs = Vec::new();
+    for &id in &graph.inputs {
+        let x;
+        (x, input) = input.split_at(graph.shape(id).elements());
+        inputs.push(x);
+    }
+    assert!(input.is_empty(), "an input of the graph's length");
+    eval::eval(graph, &inputs).concat()
 }
 
 /// Padding of a window op.
@@ -139,6 +152,21 @@ pub struct Recipe {
     pub head: Head,
     /// Of weights and input.
     pub seed: u64,
+    /// More inputs, each joined in before the block of this number (as an addend, or as one factor a channel).
+    pub joined: Vec<(usize, Join)>,
+    /// More outputs: nodes by number, counted round.
+    pub tapped: Vec<usize>,
+}
+
+/// How a further input comes in.
+#[derive(Debug, Clone, Copy)]
+pub enum Join {
+    /// Added, an activation behind it.
+    Add(Activation),
+    /// Multiplied.
+    Scale,
+    /// It is not read at all.
+    Unread,
 }
 
 /// Any activation.
@@ -239,8 +267,20 @@ fn head() -> impl Strategy<Value = Head> {
 pub fn recipe() -> impl Strategy<Value = Recipe> {
     let channels = prop_oneof![2 => Just(3usize), 1 => Just(1), 2 => 1usize..=40];
     let normalize = prop_oneof![2 => Just(None), 1 => Just(Some(false)), 1 => Just(Some(true))];
-    ((1usize..=20, 1usize..=20, channels), normalize, prop::collection::vec(block(), 0..=6), head(), any::<u64>())
-        .prop_map(|((h, w, c), normalize, blocks, head, seed)| Recipe { input: [h, w, c], normalize, blocks, head, seed })
+    let join = prop_oneof![4 => activation().prop_map(Join::Add), 3 => Just(Join::Scale), 1 => Just(Join::Unread)];
+    let ends = (prop::collection::vec((0usize..6, join), 0..=2), prop::collection::vec(0usize..64, 0..=2));
+    let ends = prop_oneof![1 => Just((Vec::new(), Vec::new())), 1 => ends];
+    ((1usize..=20, 1usize..=20, channels), normalize, prop::collection::vec(block(), 0..=6), head(), any::<u64>(), ends).prop_map(
+        |((h, w, c), normalize, blocks, head, seed, (joined, tapped))| Recipe {
+            input: [h, w, c],
+            normalize,
+            blocks,
+            head,
+            seed,
+            joined,
+            tapped,
+        },
+    )
 }
 
 /// The net that [`recipe`] draws at `seed`; the same on every machine.
@@ -266,15 +306,29 @@ impl Recipe {
         if let Some(reversed) = self.normalize {
             x = b.normalize(x, reversed);
         }
-        for block in &self.blocks {
+        for (i, block) in self.blocks.iter().enumerate() {
+            for (_, join) in self.joined.iter().filter(|j| j.0 == i) {
+                x = b.join(x, *join);
+            }
             x = b.block(x, block).unwrap_or(x);
+        }
+        for (_, join) in self.joined.iter().filter(|j| j.0 >= self.blocks.len()) {
+            x = b.join(x, *join);
         }
         x = b.head(x, &self.head);
         b.graph.outputs.push(x);
-        let input = match self.normalize {
+        let nodes = b.graph.nodes();
+        b.graph.outputs.extend(self.tapped.iter().map(|t| nodes[t % nodes.len()]));
+        // The net's own result stands first, second or third.
+        let turn = self.seed as usize % b.graph.outputs.len();
+        b.graph.outputs.rotate_left(turn);
+        let mut input: Vec<f32> = match self.normalize {
             Some(_) => (0..shape.elements()).map(|_| b.random.below(256) as f32).collect(),
             None => uniform(&mut b.random, shape.elements(), -2.0, 2.0),
         };
+        for &id in &b.graph.inputs[1..] {
+            input.extend(uniform(&mut b.random, b.graph.shape(id).elements(), -2.0, 2.0));
+        }
         Case { graph: b.graph, input }
     }
 }
@@ -461,6 +515,26 @@ impl Builder {
         self.graph.add_constant(format!("n{}.constant", self.count), shape, data)
     }
 
+    /// Another input of the net.
+    fn join(&mut self, x: NodeId, join: Join) -> NodeId {
+        let shape = self.shape(x);
+        let name = format!("input{}", self.graph.inputs.len());
+        match join {
+            Join::Add(act) => {
+                let y = self.graph.add_input(name, shape);
+                self.add(Op::Add(act), &[x, y]).expect("one shape")
+            }
+            Join::Scale => {
+                let y = self.graph.add_input(name, Shape::hwc(1, 1, shape.c));
+                self.add(Op::Scale(Activation::None), &[x, y]).expect("a factor a channel")
+            }
+            Join::Unread => {
+                self.graph.add_input(name, Shape::hwc(3, 2, 1));
+                x
+            }
+        }
+    }
+
     fn block(&mut self, x: NodeId, block: &Block) -> Option<NodeId> {
         match block {
             Block::Conv { window, out, groups, tail } => {
@@ -556,19 +630,20 @@ impl Builder {
 mod tests {
     use std::collections::BTreeSet;
 
-    use mnc_compiler::ir::{eval, verify};
+    use mnc_compiler::ir::verify;
 
     use super::*;
 
     /// Valid, finite, of moderate size, and every op occurs within 200 seeds.
     #[test]
     fn nets_are_valid_sane_and_varied() {
-        let mut ops = BTreeSet::new();
+        let (mut ops, mut ends) = (BTreeSet::new(), BTreeSet::new());
         for seed in 0..200 {
             let case = seeded(seed);
             verify::verify(&case.graph).unwrap_or_else(|e| panic!("seed {seed}: {e:?}"));
-            let y = eval::eval(&case.graph, &[&case.input]);
-            assert!(y[0].iter().all(|v| v.abs() < 1e4), "seed {seed} leaves the range: {:?}", y[0]);
+            let y = answer(&case.graph, &case.input);
+            assert!(y.iter().all(|v| v.abs() < 1e4), "seed {seed} leaves the range: {y:?}");
+            ends.insert((case.graph.inputs.len(), case.graph.outputs.len()));
             ops.extend(case.graph.nodes().into_iter().map(|id| case.graph.op(id).name()));
         }
         let all = [
@@ -590,6 +665,7 @@ mod tests {
             "softmax",
         ];
         assert_eq!(ops, BTreeSet::from(all));
+        assert_eq!(ends.len(), 9, "one to three of each: {ends:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod cli;
 mod clif;
 mod data;
 mod digits;
+mod ends;
 mod r#gen;
 mod golden;
 mod images;

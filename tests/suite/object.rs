@@ -125,7 +125,7 @@ fn link_run_compare(target: Option<&str>, cc: &[&str], runner: &[&str]) {
     let mut found = found.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")));
 
     for (plan, input) in &nets {
-        let mut expected = vec![0.0; plan.output.shape.elements()];
+        let mut expected = vec![0.0; plan.output_len()];
         if self_contained {
             let jit = compile_jit_with(plan, JitOptions { self_contained });
             jit.expect("the JIT").run(input, &mut expected).expect("lengths fit");
@@ -266,8 +266,8 @@ fn the_header_says_sizes() {
     let (plan, _) = nets(&plan::Options::LAYERED).swap_remove(3);
     let object = object(&plan, ObjectOptions::default()).expect("an object");
     for (name, value) in [
-        ("INPUT_LEN", plan.input.shape.elements()),
-        ("OUTPUT_LEN", plan.output.shape.elements()),
+        ("INPUT_LEN", plan.input_len()),
+        ("OUTPUT_LEN", plan.output_len()),
         ("ARENA_BYTES", plan.memory.arena_bytes),
         ("WEIGHTS_BYTES", object.weights.len()),
     ] {

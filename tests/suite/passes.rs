@@ -6,7 +6,7 @@ use mnc_compiler::ir::{Graph, NodeId, Padding, Shape, eval::eval, print, verify:
 use mnc_compiler::pass::{self, PIPELINE, Pass, PassError, Remarks};
 use proptest::prelude::*;
 
-use crate::r#gen::{Around, BARE, Builder, POINT, Recipe, Tail, Window, recipe};
+use crate::r#gen::{Around, BARE, Builder, POINT, Recipe, Tail, Window, answer, recipe};
 use crate::tolerance::{Sums, assert_close, bound};
 
 const SAME_3X3: Window = Window { kernel: [3, 3], stride: [1, 1], around: Around::Torch };
@@ -34,15 +34,15 @@ fn run(pass: &Pass, graph: &mut Graph) -> Remarks {
 
 fn check_all(recipe: &Recipe) {
     let case = recipe.build();
-    let want = &eval(&case.graph, &[&case.input])[0];
+    let want = &answer(&case.graph, &case.input);
     let bound = bound(&case.graph, &case.input, Sums::F64);
     let mut all = case.graph.clone();
     for pass in PIPELINE.iter().filter(|p| p.exact) {
         let mut alone = case.graph.clone();
         run(pass, &mut alone);
-        assert_close(want, &eval(&alone, &[&case.input])[0], &bound, &format!("{} alone", pass.name));
+        assert_close(want, &answer(&alone, &case.input), &bound, &format!("{} alone", pass.name));
         run(pass, &mut all);
-        assert_close(want, &eval(&all, &[&case.input])[0], &bound, &format!("the passes up to {}", pass.name));
+        assert_close(want, &answer(&all, &case.input), &bound, &format!("the passes up to {}", pass.name));
     }
     assert!(all.len() <= case.graph.len());
 }
@@ -63,13 +63,13 @@ fn the_tolerance_is_tight() {
     let (mut tight, mut used) = (0, 0f64);
     for seed in 0..100 {
         let case = crate::r#gen::seeded(seed);
-        let y = &eval(&case.graph, &[&case.input])[0];
+        let y = &answer(&case.graph, &case.input);
         let top = y.iter().fold(0f32, |a, b| a.max(b.abs()));
         let bound = bound(&case.graph, &case.input, Sums::F64);
         tight += usize::from(bound.iter().fold(0f64, |a, b| a.max(*b)) <= 1e-4 * f64::from(top));
         let mut graph = case.graph.clone();
         pass::run(&mut graph, &options(), None, None).unwrap();
-        for ((a, b), bound) in y.iter().zip(&eval(&graph, &[&case.input])[0]).zip(&bound) {
+        for ((a, b), bound) in y.iter().zip(&answer(&graph, &case.input)).zip(&bound) {
             used = used.max(f64::from((a - b).abs()) / bound);
         }
     }

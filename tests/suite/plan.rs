@@ -207,7 +207,7 @@ fn a_residual_is_accumulated_where_it_stands() {
         .collect();
     assert_eq!(in_place.len(), 2, "{in_place:?}");
     let last = plan.steps().last().unwrap();
-    assert_eq!((last.input, last.output), (Place::Output, Place::Output), "softmax works in the caller's output");
+    assert_eq!((last.input, last.output), (Place::Output(0), Place::Output(0)), "softmax works in the caller's output");
 }
 
 #[test]
@@ -271,10 +271,8 @@ fn odd_graphs_have_plans() {
 
 #[test]
 fn graphs_that_cannot_be_planned_are_named() {
-    let mut net = Net::new(8, 8, 3);
-    net.graph.add_input("second", Shape::hwc(1, 1, 1));
-    let error = plan::build(&net.finish(), meta("two"), &plan::Options::LAYERED).unwrap_err();
-    assert_eq!(error, PlanError::Ends { inputs: 2, outputs: 1 });
+    let error = plan::build(&Net::new(8, 8, 3).graph, meta("none"), &plan::Options::LAYERED).unwrap_err();
+    assert_eq!(error, PlanError::Ends { inputs: 1, outputs: 0 });
 
     let mut graph = Graph::default();
     let x = graph.add_input("x", Shape { n: 2, h: 1, w: 1, c: 3 });
@@ -418,7 +416,7 @@ fn every_false_claim_about_memory_is_noticed() {
         breaks(&plan, "a smaller buffer", "", |p| p.memory.buffers[i].bytes -= 64);
     }
     breaks(&plan, "other work", "multiply-adds", |p| p.macs += 1);
-    breaks(&plan, "another output", "output", |p| p.output.shape.c += 1);
+    breaks(&plan, "another output", "output", |p| p.outputs[0].tensor.shape.c += 1);
 }
 
 #[test]
@@ -427,12 +425,12 @@ fn every_wrong_operand_is_noticed() {
     let (mut pointwise, mut accumulated) = (0, 0);
     for (at, original) in plan.steps().enumerate() {
         let (input, output) = (original.input, original.output);
-        breaks(&plan, "a write to the input", "", |p| step(p, at).output = Place::Input);
+        breaks(&plan, "a write to the input", "", |p| step(p, at).output = Place::Input(0));
         breaks(&plan, "a missing buffer", "no buffer", |p| step(p, at).input = Place::Arena(plan::BufferId(99)));
         breaks(&plan, "another shape", "", |p| step(p, at).output_shape.c += 1);
         breaks(&plan, "another input shape", "", |p| step(p, at).input_shape.c += 1);
         match &original.kernel {
-            Kernel::Conv { .. } | Kernel::Depthwise { .. } if input != Place::Input => {
+            Kernel::Conv { .. } | Kernel::Depthwise { .. } if input != Place::Input(0) => {
                 breaks(&plan, "a window in place", "", |p| step(p, at).output = input);
                 breaks(&plan, "a window over what it reads", "", |p| step(p, at).input = output);
             }

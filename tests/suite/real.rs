@@ -33,7 +33,7 @@ fn run(name: &'static str, folder: &Path, inputs: impl FnOnce(&mnc_compiler::fro
     let compiled = compile(net).unwrap_or_else(|e| panic!("{name}: {e}"));
     let plan = &compiled.plan;
     let mut arena = vec![0.0; plan.memory.arena_bytes / 4];
-    let len = plan.output.shape.elements();
+    let len = plan.output_len();
     for isa in Isa::available() {
         let mut one = |x: &Vec<f32>| {
             let mut y = vec![0.0; len];
@@ -115,7 +115,7 @@ int main(void) {{
     });
     assert!(out.status.success(), "{name}: {:?}", out.status);
     let values: Vec<f32> = out.stdout.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    let outputs: Vec<Vec<f32>> = values.chunks_exact(plan.output.shape.elements()).map(<[f32]>::to_vec).collect();
+    let outputs: Vec<Vec<f32>> = values.chunks_exact(plan.output_len()).map(<[f32]>::to_vec).collect();
     assert_eq!(outputs.len(), inputs.len(), "{name}");
     Some(outputs)
 }

@@ -130,7 +130,7 @@ fn pixels_get_a_gap_where_they_would_collide() {
     let pitches = |plan: &Plan| {
         let homes = plan.steps().filter_map(|s| match s.output {
             Place::Arena(id) | Place::Ring { buffer: id, .. } => Some((s.output_shape, plan.memory.buffers[id.0].pitch)),
-            Place::Input | Place::Output => None,
+            Place::Input(_) | Place::Output(_) => None,
         });
         homes.collect::<Vec<_>>()
     };
@@ -201,7 +201,7 @@ fn rings(plan: &Plan) -> Vec<(usize, usize, usize, usize)> {
     let steps = plan.stages.iter().enumerate().flat_map(|(t, s)| s.steps.iter().enumerate().map(move |(i, s)| (t, i, s)));
     let rings = steps.filter_map(|(t, i, s)| match s.output {
         Place::Ring { buffer, rows } => Some((t, i, buffer.0, rows)),
-        Place::Input | Place::Output | Place::Arena(_) => None,
+        Place::Input(_) | Place::Output(_) | Place::Arena(_) => None,
     });
     rings.collect()
 }

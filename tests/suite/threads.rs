@@ -33,7 +33,7 @@ fn bits(output: &[f32]) -> Vec<u32> {
 
 /// The answer into an output of garbage.
 fn infer(net: &mut impl Net, input: &[f32]) -> Vec<u32> {
-    let mut output = vec![f32::NAN; net.output_shape().iter().product()];
+    let mut output = vec![f32::NAN; net.output_len()];
     net.run(input, &mut output).expect("lengths are those of the shapes");
     bits(&output)
 }
@@ -95,7 +95,7 @@ fn a_batch_is_its_pictures_one_by_one() {
     let case = r#gen::seeded(3);
     let plan = plan::build(&case.graph, meta("net"), &Options::LAYERED).unwrap();
     let net = NativeNet::new(plan, Isa::detect());
-    let (n_in, n_out) = (case.input.len(), net.output_shape().iter().product::<usize>());
+    let (n_in, n_out) = (case.input.len(), net.output_len());
     let inputs = r#gen::uniform(&mut Random::new(1), n_in * 13, -2.0, 2.0);
     let want: Vec<u32> = inputs.chunks(n_in).flat_map(|x| infer(&mut net.clone(), x)).collect();
     for threads in 1..=THREADS {

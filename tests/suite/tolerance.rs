@@ -37,19 +37,29 @@ struct Value {
     v: Vec<f64>,
 }
 
-/// The bound for every element of the net's only output on `input`.
+/// The bound for every element of the net's outputs, one behind the other, on `input`, which holds all inputs the same way.
 pub fn bound(graph: &Graph, input: &[f32], sums: Sums) -> Vec<f64> {
     let mut values: HashMap<NodeId, Value> = HashMap::new();
     for id in graph.topo() {
         let shape = graph.shape(id);
         let reads: Vec<&Value> = graph.inputs_of(id).iter().map(|i| &values[i]).collect();
         let value = match graph.op(id) {
-            Op::Input => Value { shape, x: input.to_vec(), v: vec![0.0; input.len()] },
+            Op::Input => {
+                let x = given(graph, id, input);
+                Value { shape, x: x.to_vec(), v: vec![0.0; x.len()] }
+            }
             op => propagate(op, &graph.consts, shape, &reads, sums),
         };
         values.insert(id, value);
     }
-    values[&graph.outputs[0]].v.iter().map(|v| LAMBDA * v.sqrt() / f64::from(1 << 24)).collect()
+    let variances = graph.outputs.iter().flat_map(|o| &values[o].v);
+    variances.map(|v| LAMBDA * v.sqrt() / f64::from(1 << 24)).collect()
+}
+
+/// The part of `input` that the input node `id` is.
+fn given<'a>(graph: &Graph, id: NodeId, input: &'a [f32]) -> &'a [f32] {
+    let before = graph.inputs.iter().take_while(|&&i| i != id).map(|&i| graph.shape(i).elements()).sum::<usize>();
+    &input[before..][..graph.shape(id).elements()]
 }
 
 /// Panics where `got` and `want` lie further apart than `bound`; `what` says which net it was.

@@ -39,9 +39,9 @@ fn meta(plan: &Plan) -> Meta {
 }
 
 fn answer(plan: &Plan, isa: Isa) -> Vec<u32> {
-    let n = plan.input.shape.elements();
+    let n = plan.input_len();
     let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();
-    let mut y = vec![0.0; plan.output.shape.elements()];
+    let mut y = vec![0.0; plan.output_len()];
     NativeNet::new(plan.clone(), isa).run(&x, &mut y).expect("an inference");
     y.into_iter().map(f32::to_bits).collect()
 }

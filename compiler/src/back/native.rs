@@ -3,15 +3,15 @@
 //! The simplest back end and the one that the others are compared with.
 
 use mnc_runtime::isa::Isa;
-use mnc_runtime::net::{Net, RunError};
+use mnc_runtime::net::{Net, Port, RunError};
 use mnc_runtime::program::Owned;
 use mnc_runtime::team::Team;
 
 use super::program;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 
-/// One inference. `arena` holds at least `plan.memory.arena_bytes` (of any content and alignment), `input` and `output` the
-/// whole NHWC tensors. Translates the plan anew each time: a [`NativeNet`] does so once.
+/// One inference. `arena` holds at least `plan.memory.arena_bytes` (of any content and alignment), `input` and `output` all
+/// NHWC tensors that the plan takes and gives, one behind the other. Translates the plan anew each time: a [`NativeNet`] does so once.
 ///
 /// # Errors
 /// A slice has the wrong length; nothing was computed then.
@@ -26,6 +26,8 @@ pub struct NativeNet {
     program: Owned,
     isa: Isa,
     team: Team,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
     /// Floats before the first one at the boundary of a cache line.
     skip: [usize; 2],
     weights: Vec<f32>,
@@ -52,7 +54,8 @@ impl NativeNet {
         plan.weights.data = Vec::new();
         let (arena, arena_skip) = aligned(plan.memory.arena_bytes / 4);
         let team = Team::new(plan.threads);
-        Self { plan, program, isa, team, skip: [weights_skip, arena_skip], weights, arena }
+        let [inputs, outputs] = [&plan.inputs, &plan.outputs].map(|p| p.iter().map(plan::Port::runtime).collect());
+        Self { plan, program, isa, team, inputs, outputs, skip: [weights_skip, arena_skip], weights, arena }
     }
 
     /// Whose kernels run it.
@@ -87,12 +90,12 @@ impl Clone for NativeNet {
 }
 
 impl Net for NativeNet {
-    fn input_shape(&self) -> [usize; 4] {
-        self.plan.input.shape.dims()
+    fn inputs(&self) -> &[Port] {
+        &self.inputs
     }
 
-    fn output_shape(&self) -> [usize; 4] {
-        self.plan.output.shape.dims()
+    fn outputs(&self) -> &[Port] {
+        &self.outputs
     }
 
     fn arena_bytes(&self) -> usize {

@@ -32,8 +32,8 @@ impl Tables {
             stages: Vec::with_capacity(plan.stages.len()),
             steps: Vec::new(),
             orders: Vec::new(),
-            input: plan.input.shape.elements(),
-            output: plan.output.shape.elements(),
+            input: plan.input_len(),
+            output: plan.output_len(),
             arena: plan.memory.arena_bytes.div_ceil(4),
             weights: plan.weights.data.len(),
             threads: plan.threads,
@@ -117,8 +117,8 @@ pub fn owned(plan: &Plan) -> Owned {
 fn view(plan: &Plan, place: plan::Place, shape: Shape) -> View {
     let whole = |place| View::whole(place, shape.h, shape.w, shape.c);
     match place {
-        plan::Place::Input => whole(Place::Input),
-        plan::Place::Output => whole(Place::Output),
+        plan::Place::Input(at) => whole(Place::Input(at)),
+        plan::Place::Output(at) => whole(Place::Output(at)),
         plan::Place::Arena(id) => {
             let buffer = &plan.memory.buffers[id.0];
             View { pitch: buffer.pitch.max(shape.c), ..whole(Place::Arena(buffer.offset / 4)) }

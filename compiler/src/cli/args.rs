@@ -105,12 +105,14 @@ pub(super) struct Run {
     pub labels: Option<PathBuf>,
     #[command(flatten)]
     pub engine: Engine,
-    /// A raw NHWC f32 tensor (.npy, [H,W,C] or [1,H,W,C]), already preprocessed, instead of pictures.
+    /// A raw NHWC f32 tensor (.npy, [H,W,C] or [1,H,W,C]), already preprocessed, instead of pictures. Once for each input of the net,
+    /// in its order (`mnc show` lists them).
     #[arg(long, value_name = "X.npy", requires = "output")]
-    pub input: Option<PathBuf>,
-    /// Where the raw output goes: [1,C] for a class vector, else [1,H,W,C].
+    pub input: Vec<PathBuf>,
+    /// Where the raw output goes: [1,C] for a class vector, else [1,H,W,C]. Of a net of several outputs: once for each, in its order,
+    /// or once for all, which makes Y.NAME.npy of every one.
     #[arg(long, value_name = "Y.npy", requires = "input")]
-    pub output: Option<PathBuf>,
+    pub output: Vec<PathBuf>,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,

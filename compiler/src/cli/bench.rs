@@ -26,8 +26,8 @@ pub(super) fn run(args: &Bench, console: &mut Console) -> Result<(), Failure> {
     let mut engine = Engine::new(&args.engine, &net)?;
     let compile_ms = start.elapsed().as_secs_f64() * 1e3;
 
-    let x = input(&net.plan.preprocess, net.plan.input.shape, 1);
-    let mut y = vec![0.0; net.plan.output.shape.elements()];
+    let x = input(&net.plan, 1);
+    let mut y = vec![0.0; net.plan.output_len()];
     let runs = args.runs.get();
     console.progress(runs);
     console.doing(engine.name());

@@ -14,7 +14,7 @@ use crate::front::PassOptions;
 use crate::ir::op::Activation;
 use crate::ir::{Graph, NodeId, Op};
 use crate::pass::{self, PassError, Remark, Remarks};
-use crate::plan::{self, Stage, Step};
+use crate::plan::{self, Plan, Port, Stage, Step};
 
 pub(super) fn run(args: &Show, console: &mut Console) -> Result<(), Failure> {
     let net = console.load(&args.spec)?;
@@ -31,7 +31,8 @@ pub(super) fn run(args: &Show, console: &mut Console) -> Result<(), Failure> {
         let remarks: Vec<_> =
             remarks.all.iter().map(|r| json!({ "pass": r.pass, "node": r.node, "done": r.done, "message": r.message })).collect();
         return console.json(&json!({
-            "net": net.plan.name, "params": graph.params(), "macs": graph.macs(), "layers": layers,
+            "net": net.plan.name, "inputs": ports_json(&net.plan.inputs), "outputs": ports_json(&net.plan.outputs),
+            "params": graph.params(), "macs": graph.macs(), "layers": layers,
             "arena_bytes": memory.arena_bytes, "arena_lower_bound_bytes": memory.lower_bound_bytes,
             "layerwise_bound_bytes": memory.layerwise_bound_bytes, "peak_with_input_bytes": memory.peak_with_input_bytes,
             "threads": net.plan.threads, "tuned_on": net.plan.tuned_on, "stages": net.plan.stages.iter().map(stage_json).collect::<Vec<_>>(), "remarks": remarks,
@@ -40,6 +41,9 @@ pub(super) fn run(args: &Show, console: &mut Console) -> Result<(), Failure> {
     console.line(layers(graph))?;
     let (params, macs) = (thousands(graph.params()), thousands(graph.macs()));
     console.line(format_args!("{}: {params} parameters, {macs} multiply-adds", net.plan.name))?;
+    if net.plan.inputs.len() > 1 || net.plan.outputs.len() > 1 {
+        console.line(ports(&net.plan))?;
+    }
     let weights = size(net.plan.weights.bytes());
     console.line(format_args!(
         "arena {} bytes (lower bound {}; layer by layer {}) in {} stages, weights {weights}: {}",
@@ -53,6 +57,21 @@ pub(super) fn run(args: &Show, console: &mut Console) -> Result<(), Failure> {
         console.line(measured)?;
     }
     grouped(&remarks.all).iter().try_for_each(|line| console.line(line))
+}
+
+/// What the net takes and gives, where that is not one tensor each; `first` is where a tensor begins among the elements of all.
+fn ports(plan: &Plan) -> comfy_table::Table {
+    let mut rows = table(&["", "name", "shape", "first"], &[3]);
+    for (what, ports) in [("input", &plan.inputs), ("output", &plan.outputs)] {
+        for port in ports {
+            rows.add_row([what.to_owned(), port.name.clone(), port.tensor.shape.to_string(), port.offset.to_string()]);
+        }
+    }
+    rows
+}
+
+fn ports_json(ports: &[Port]) -> Vec<serde_json::Value> {
+    ports.iter().map(|p| json!({ "name": p.name, "shape": p.tensor.shape.dims(), "first": p.offset })).collect()
 }
 
 /// The graph after the pass `last` and all before it.

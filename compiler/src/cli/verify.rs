@@ -17,10 +17,9 @@ use super::engine::Engine;
 use super::table::table;
 use crate::Compiled;
 use crate::back::clif::JitOptions;
-use crate::front::Preprocess;
-use crate::ir::eval::eval;
 use crate::ir::random::Random;
 use crate::ir::{Graph, Op, Shape};
+use crate::plan::Plan;
 
 /// Inputs that are tried.
 const INPUTS: u64 = 3;
@@ -41,8 +40,8 @@ pub(super) fn run(args: &Verify, console: &mut Console) -> Result<(), Failure> {
     let (mut inputs, mut answers) = (Vec::new(), Vec::new());
     for seed in 0..INPUTS {
         console.doing("reference");
-        inputs.push(input(&net.plan.preprocess, net.plan.input.shape, seed));
-        answers.push(eval(&net.specified, &[&inputs[inputs.len() - 1]]).swap_remove(0));
+        inputs.push(input(&net.plan, seed));
+        answers.push(super::engine::reference(&net, &inputs[inputs.len() - 1]));
         console.step();
     }
     let bound = bound(&net.specified);
@@ -74,17 +73,23 @@ pub(super) fn run(args: &Verify, console: &mut Console) -> Result<(), Failure> {
     if all_ok { Ok(()) } else { Err(Failure::Reported) }
 }
 
-/// Largest absolute error of `engine` at `x`, and the same relative to the largest magnitude of `want`; infinite where the answer
-/// is not a number.
+/// Largest absolute error of `engine` at `x`, and the largest relative to the largest magnitude of its output in `want`; infinite
+/// where the answer is not a number.
 fn errors(engine: &mut Engine<'_>, x: &[f32], want: &[f32], net: &Compiled) -> Result<(f64, f64), Failure> {
     // Nothing that an engine leaves unwritten may pass for an answer.
-    let mut y = vec![f32::NAN; net.plan.output.shape.elements()];
+    let mut y = vec![f32::NAN; net.plan.output_len()];
     engine.run(x, &mut y)?;
     let error =
         |(a, b): (&f32, &f32)| Some((f64::from(*a) - f64::from(*b)).abs()).filter(|e| e.is_finite()).unwrap_or(f64::INFINITY);
-    let abs = y.iter().zip(want).map(error).fold(0.0, f64::max);
-    let most = want.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
-    Ok((abs, if abs == 0.0 { 0.0 } else { abs / most }))
+    let (mut worst, mut relative) = (0.0f64, 0.0f64);
+    for port in &net.plan.outputs {
+        let (y, want) = (&y[port.range()], &want[port.range()]);
+        let abs = y.iter().zip(want).map(error).fold(0.0, f64::max);
+        let most = want.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
+        worst = worst.max(abs);
+        relative = relative.max(if abs == 0.0 { 0.0 } else { abs / most });
+    }
+    Ok((worst, relative))
 }
 
 /// JSON has no infinity.
@@ -93,9 +98,11 @@ fn finite(v: f64) -> serde_json::Value {
 }
 
 /// A seeded random picture as the net wants it: uniform in the range of pixels, then normalised unless the graph does that itself.
-pub(super) fn input(preprocess: &Preprocess, shape: Shape, seed: u64) -> Vec<f32> {
+/// Behind it whatever else the net takes: uniform numbers from -1 to 1.
+pub(super) fn input(plan: &Plan, seed: u64) -> Vec<f32> {
+    let (preprocess, shape) = (&plan.preprocess, plan.input_shape());
     let mut rng = Random::new(seed);
-    (0..shape.elements())
+    let mut x: Vec<f32> = (0..shape.elements())
         .map(|i| {
             let p = f64::from(rng.uniform(0.0, 1.0));
             if preprocess.in_graph {
@@ -105,7 +112,9 @@ pub(super) fn input(preprocess: &Preprocess, shape: Shape, seed: u64) -> Vec<f32
             let or = |v: &[f64], default: f64| v.get(c).copied().unwrap_or(default);
             ((p - or(&preprocess.mean, 0.0)) / or(&preprocess.std, 1.0)) as f32
         })
-        .collect()
+        .collect();
+    x.extend((x.len()..plan.input_len()).map(|_| rng.uniform(-1.0, 1.0)));
+    x
 }
 
 /// The relative error that rounding may cause in `graph`: see the top of this file.

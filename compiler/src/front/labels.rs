@@ -12,9 +12,11 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// The labels of `spec`, and whether `classes` and their number agree with the outputs of `graph`.
 pub(super) fn read(spec: &Spec, base: &Path, graph: &Graph, files: &mut Vec<PathBuf>, out: &mut Diagnostics) -> Vec<String> {
+    // Of several outputs one has a number a class.
+    let is_there = |n: usize| graph.outputs.iter().any(|&id| graph.shape(id).c == n);
     let outputs = graph.shape(graph.outputs[0]).c;
     if let Some((classes, span)) = &spec.classes
-        && *classes != outputs
+        && !is_there(*classes)
     {
         let message = format!("the net has {outputs} outputs, `classes` says {classes}");
         out.push(
@@ -42,7 +44,7 @@ pub(super) fn read(spec: &Spec, base: &Path, graph: &Graph, files: &mut Vec<Path
             }
         }
     };
-    if names.len() != outputs {
+    if !is_there(names.len()) {
         let d = Diagnostic::error(format!("{} labels for {outputs} outputs", names.len())).at(&labels.span, "");
         out.push(match (names.len(), outputs) {
             (1001, 1000) => d.help("the list begins with a background class that this net has not"),

@@ -43,8 +43,11 @@ pub struct Graph {
     pub consts: Consts,
     /// Graph inputs in order.
     pub inputs: Vec<NodeId>,
-    /// Graph outputs in order.
+    /// Graph outputs in order. The same node may be several of them, and an input may be one.
     pub outputs: Vec<NodeId>,
+    /// What the caller calls the outputs, in order, whatever passes make of their nodes; those beyond its end are called as their
+    /// nodes.
+    pub output_names: Vec<String>,
 }
 
 impl Graph {
@@ -111,6 +114,13 @@ impl Graph {
     /// Renames a node.
     pub fn rename(&mut self, id: NodeId, name: impl Into<String>) {
         self.graph[id.0].name = name.into();
+    }
+
+    /// Gives every output that has none the name of its node, to keep while passes replace nodes.
+    pub fn name_outputs(&mut self) {
+        for &id in self.outputs.get(self.output_names.len()..).unwrap_or(&[]) {
+            self.output_names.push(self.graph[id.0].name.clone());
+        }
     }
 
     /// Makes every reader of `old`, and every graph output that is `old`, read `new` instead.

@@ -2,14 +2,16 @@
 //!
 //! Time is counted in stages. A stage is written over an operand where it may be ([`super::stages`]), the operand stands in the
 //! arena and nobody reads it later. The two are then one buffer with one life. A tensor that ends up in the caller's output
-//! that way needs no arena at all. Sizes agree because such kernels keep the shape, and pitches because they are chosen together.
+//! that way needs no arena at all; an output itself is never written over, whoever reads it. Sizes agree because such kernels keep the shape, and pitches because they are chosen together.
 //! A ring lives in its stage only, and so does nothing of it elsewhere: it is never shared.
+
+use std::collections::BTreeMap;
 
 use super::schedule::{self, Order};
 use super::search::{self, Rect};
 use super::select::Layer;
 use super::stages::Unit;
-use super::{Buffer, BufferId, Memory, Place};
+use super::{Buffer, BufferId, Memory, Place, Port};
 
 /// Where everything stands.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ struct Group {
     first: usize,
     /// When it is last read or written.
     last: usize,
+    /// The output that it becomes.
+    output: Option<usize>,
 }
 
 /// Lives in one order of the units.
@@ -39,10 +43,8 @@ struct Lives {
     group_of: Vec<usize>,
     /// As in [`Assignment`].
     overwritten: Vec<Option<usize>>,
-    /// The group that the last unit writes.
-    output: Option<usize>,
-    /// When the caller's input is last read.
-    input_read: Option<usize>,
+    /// When each of the caller's inputs that are read is last read.
+    input_read: BTreeMap<usize, usize>,
 }
 
 impl Lives {
@@ -53,13 +55,14 @@ impl Lives {
             time[u] = t;
         }
         let mut last = time.clone();
-        let mut input_read = None;
+        let mut input_read = BTreeMap::new();
         for (u, unit) in units.iter().enumerate() {
-            for r in &unit.reads {
-                match *r {
-                    Some(r) => last[r] = last[r].max(time[u]),
-                    None => input_read = input_read.max(Some(time[u])),
-                }
+            for &r in unit.reads.iter().flatten() {
+                last[r] = last[r].max(time[u]);
+            }
+            for &i in &unit.inputs {
+                let read = input_read.entry(i).or_insert(0);
+                *read = time[u].max(*read);
             }
         }
         let mut groups: Vec<Group> = Vec::new();
@@ -76,21 +79,20 @@ impl Lives {
                 Some((_, p, g)) => {
                     overwritten[u] = Some(p);
                     group_of[u] = g;
-                    groups[g].last = last[u];
+                    (groups[g].last, groups[g].output) = (last[u], unit.output);
                 }
                 None => {
                     group_of[u] = groups.len();
-                    groups.push(Group { head: u, first: t, last: last[u] });
+                    groups.push(Group { head: u, first: t, last: last[u], output: unit.output });
                 }
             }
         }
-        let output = order.units.last().map(|&u| group_of[u]);
-        Self { groups, group_of, overwritten, output, input_read }
+        Self { groups, group_of, overwritten, input_read }
     }
 
     /// Groups that stand in the arena.
     fn in_arena(&self) -> impl Iterator<Item = (usize, &Group)> {
-        self.groups.iter().enumerate().filter(|&(g, _)| Some(g) != self.output)
+        self.groups.iter().enumerate().filter(|(_, g)| g.output.is_none())
     }
 }
 
@@ -107,11 +109,12 @@ pub(super) fn assign(
     layers: &[Layer],
     units: &[Unit],
     order: &Order,
-    input_bytes: usize,
+    inputs: &[Port],
+    outputs: &[Port],
     layerwise: Option<usize>,
 ) -> Assignment {
     let lives = Lives::new(units, order);
-    let mut places = vec![Place::Output; lives.groups.len()];
+    let mut places: Vec<Place> = lives.groups.iter().map(|g| Place::Output(g.output.map_or(0, |o| outputs[o].offset))).collect();
     let mut buffers = Vec::new();
     for (g, group) in lives.in_arena() {
         places[g] = Place::Arena(BufferId(buffers.len()));
@@ -121,7 +124,7 @@ pub(super) fn assign(
         let (name, bytes, pitch) = (layer.name.clone(), unit.bytes, layer.pitch);
         buffers.push(Buffer { name, bytes, offset: 0, first, last, pitch, ring_rows: None, apart: 0 });
     }
-    let mut homes = vec![Place::Output; layers.len()];
+    let mut homes = vec![Place::Output(0); layers.len()];
     for (t, &u) in order.units.iter().enumerate() {
         let unit = &units[u];
         homes[result(unit)] = places[lives.group_of[u]];
@@ -139,7 +142,7 @@ pub(super) fn assign(
     }
     Assignment {
         memory: Memory {
-            peak_with_input_bytes: with_input(&rects, order.units.len(), lives.input_read, input_bytes),
+            peak_with_input_bytes: with_input(&rects, order.units.len(), &lives.input_read, inputs),
             buffers,
             arena_bytes: placed.height,
             lower_bound_bytes: placed.bound,
@@ -157,12 +160,10 @@ fn result(unit: &Unit) -> usize {
     unit.layers[unit.layers.len() - 1]
 }
 
-/// The most bytes alive at once with those of the caller's input, which is alive until it is last read.
-fn with_input(rects: &[Rect], times: usize, read: Option<usize>, input_bytes: usize) -> usize {
+/// The most bytes alive at once with those of the caller's inputs, each of which is alive until it is last read.
+fn with_input(rects: &[Rect], times: usize, read: &BTreeMap<usize, usize>, inputs: &[Port]) -> usize {
     let mut all = rects.to_vec();
-    if let Some(last) = read {
-        all.push(Rect { bytes: input_bytes, first: 0, last });
-    }
+    all.extend(read.iter().map(|(&i, &last)| Rect { bytes: inputs[i].tensor.bytes(), first: 0, last }));
     debug_assert!(all.iter().all(|r| r.last < times.max(1)));
     search::lower_bound(&all)
 }

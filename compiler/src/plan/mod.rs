@@ -38,10 +38,10 @@ pub const ALIGN: usize = 64;
 pub struct Plan {
     /// A Rust and C identifier.
     pub name: String,
-    /// The caller's input.
-    pub input: Tensor,
-    /// The caller's output.
-    pub output: Tensor,
+    /// The caller's input: at least one tensor, one behind the other in one array.
+    pub inputs: Vec<Port>,
+    /// The caller's output: at least one tensor, one behind the other in another array.
+    pub outputs: Vec<Port>,
     /// How a picture becomes the input.
     pub preprocess: Preprocess,
     /// Class names; may be empty.
@@ -78,6 +78,51 @@ impl Tensor {
     #[must_use]
     pub fn bytes(self) -> usize {
         self.shape.elements() * self.dtype.bytes()
+    }
+}
+
+/// One of the tensors that the caller gives or gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Unique among the inputs, or among the outputs.
+    pub name: String,
+    /// Shape and element type.
+    pub tensor: Tensor,
+    /// Elements of the caller's array before it: those of the ports before it.
+    pub offset: usize,
+}
+
+impl Port {
+    /// Ports of `tensors`, one behind the other; a name that an earlier one has gets a number.
+    #[must_use]
+    pub fn list(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Vec<Self> {
+        let mut ports: Vec<Self> = Vec::new();
+        for (name, tensor) in tensors {
+            let taken = |n: &str| ports.iter().any(|p| p.name == n);
+            let numbered = (2..).map(|i| format!("{name}.{i}")).find(|n| !taken(n));
+            let name = if taken(&name) { numbered.unwrap_or(name) } else { name };
+            let offset = Self::total(&ports);
+            ports.push(Self { name, tensor, offset });
+        }
+        ports
+    }
+
+    /// Elements of the array that `ports` stand in.
+    #[must_use]
+    pub fn total(ports: &[Self]) -> usize {
+        ports.iter().map(|p| p.tensor.shape.elements()).sum()
+    }
+
+    /// Its elements of the array.
+    #[must_use]
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.tensor.shape.elements()
+    }
+
+    /// As the runtime has it.
+    #[must_use]
+    pub fn runtime(&self) -> mnc_runtime::net::Port {
+        mnc_runtime::net::Port::named(self.name.clone(), self.tensor.shape.dims(), self.offset)
     }
 }
 
@@ -131,7 +176,7 @@ impl Step {
     pub fn ring_rows(&self) -> Option<usize> {
         match self.output {
             Place::Ring { rows, .. } => Some(rows),
-            Place::Input | Place::Output | Place::Arena(_) => None,
+            Place::Input(_) | Place::Output(_) | Place::Arena(_) => None,
         }
     }
 }
@@ -139,10 +184,11 @@ impl Step {
 /// Where a tensor stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// The caller's input slice (read only).
-    Input,
-    /// The caller's output slice. Steps may read it too: what the last step overwrites in place already stands there.
-    Output,
+    /// The caller's input slice (read only), from this element on: one of [`Plan::inputs`].
+    Input(usize),
+    /// The caller's output slice, from this element on: one of [`Plan::outputs`]. Steps may read it too: what a later one overwrites
+    /// in place already stands there, and an output that others are made of is read from where it stands.
+    Output(usize),
     /// A buffer of the arena, one for all threads.
     Arena(BufferId),
     /// A ring of rows in the arena, one for each thread: row `r` of the tensor stands at row `r % rows` of the ring.
@@ -272,7 +318,7 @@ pub enum Kernel {
         /// Content, one element a channel; zero where absent.
         value: Option<WeightId>,
     },
-    /// The input as it is (a net that computes nothing at its output).
+    /// The input as it is (an output that is an input of the net, or another output of it).
     Copy {
         /// Elements.
         len: usize,
@@ -297,7 +343,7 @@ pub struct Memory {
     pub lower_bound_bytes: usize,
     /// The same for the best order found of the steps one by one, each with whole tensors without gaps.
     pub layerwise_bound_bytes: usize,
-    /// The most bytes alive at one stage together with those of the caller's input where it is still to be read.
+    /// The most bytes alive at one stage together with those of the caller's inputs that are still to be read.
     pub peak_with_input_bytes: usize,
     /// How the planner knows that it is done.
     pub proof: Proof,
@@ -375,6 +421,30 @@ impl Weights {
 }
 
 impl Plan {
+    /// Elements of all inputs together.
+    #[must_use]
+    pub fn input_len(&self) -> usize {
+        Port::total(&self.inputs)
+    }
+
+    /// Elements of all outputs together.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
+        Port::total(&self.outputs)
+    }
+
+    /// Shape of the first input.
+    #[must_use]
+    pub fn input_shape(&self) -> Shape {
+        self.inputs[0].tensor.shape
+    }
+
+    /// Shape of the first output.
+    #[must_use]
+    pub fn output_shape(&self) -> Shape {
+        self.outputs[0].tensor.shape
+    }
+
     /// All steps in order of execution.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.stages.iter().flat_map(|s| &s.steps)
@@ -397,8 +467,8 @@ pub struct Meta {
 /// Why a graph has no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// Not one input and one output.
-    #[error("a plan has one input and one output; this graph has {inputs} and {outputs}")]
+    /// No input, or no output.
+    #[error("a plan has at least one input and one output; this graph has {inputs} and {outputs}")]
     Ends {
         /// Graph inputs.
         inputs: usize,
@@ -431,10 +501,10 @@ pub enum PlanError {
 }
 
 /// Plans `graph`, which must have passed [`crate::ir::verify::verify`]. Any such graph will do: no pass need have run. Nodes that the
-/// output does not depend on are left out.
+/// outputs do not depend on are left out, but for inputs.
 ///
 /// # Errors
-/// [`PlanError`]: not one input and one output, a batch other than 1, or sizes beyond the address space.
+/// [`PlanError`]: no input or no output, a batch other than 1, or sizes beyond the address space.
 pub fn build(graph: &Graph, meta: Meta, options: &Options) -> Result<Plan, PlanError> {
     build_as(graph, meta, options, None)
 }
@@ -464,10 +534,21 @@ impl Decisions {
     }
 }
 
+/// The caller's tensors.
+fn ports(graph: &Graph) -> (Vec<Port>, Vec<Port>) {
+    let tensor = |id| Tensor { shape: graph.shape(id), dtype: DType::F32 };
+    let inputs = graph.inputs.iter().map(|&id| (graph.node(id).name.clone(), tensor(id)));
+    let outputs = graph.outputs.iter().enumerate().map(|(i, &id)| {
+        let name = graph.output_names.get(i).unwrap_or(&graph.node(id).name);
+        (name.clone(), tensor(id))
+    });
+    (Port::list(inputs), Port::list(outputs))
+}
+
 fn build_as(graph: &Graph, meta: Meta, options: &Options, decisions: Option<&Decisions>) -> Result<Plan, PlanError> {
     let mut layers = select::layers(graph, options.grouped)?;
-    let tensor = |id| Tensor { shape: graph.shape(id), dtype: DType::F32 };
-    let input = tensor(graph.inputs[0]);
+    let (inputs, outputs) = ports(graph);
+    let input_bytes: Vec<usize> = inputs.iter().map(|p| p.tensor.bytes()).collect();
     let layerwise = match options.stream {
         Stream::Never => None,
         Stream::Auto | Stream::Always => Some(memory::bound(&stages::layered(&layers))),
@@ -477,17 +558,17 @@ fn build_as(graph: &Graph, meta: Meta, options: &Options, decisions: Option<&Dec
     }
     let planned = |units: Vec<stages::Unit>| {
         let order = schedule::order(&units);
-        let memory = memory::assign(&layers, &units, &order, input.bytes(), layerwise);
+        let memory = memory::assign(&layers, &units, &order, &inputs, &outputs, layerwise);
         (units, order, memory)
     };
     let chosen = match decisions {
-        Some(decisions) => stages::decided(&layers, input.bytes(), options, decisions).map_err(PlanError::Decided)?,
-        None => stages::choose(&layers, input.bytes(), options),
+        Some(decisions) => stages::decided(&layers, &input_bytes, options, decisions).map_err(PlanError::Decided)?,
+        None => stages::choose(&layers, &input_bytes, options),
     };
     let (mut units, mut order, mut memory) = planned(chosen);
     if decisions.is_none() && options.prefer == Prefer::Memory && options.stream == Stream::Auto {
         // Stages were chosen as if they ran in the graph's order. Where branches make the best one another, that can be a loss.
-        let layered = planned(stages::choose(&layers, input.bytes(), &Options { stream: Stream::Never, ..*options }));
+        let layered = planned(stages::choose(&layers, &input_bytes, &Options { stream: Stream::Never, ..*options }));
         let need = |m: &memory::Assignment| (m.memory.peak_with_input_bytes, m.memory.arena_bytes);
         if need(&layered.2) < need(&memory) {
             (units, order, memory) = layered;
@@ -500,7 +581,7 @@ fn build_as(graph: &Graph, meta: Meta, options: &Options, decisions: Option<&Dec
         let mut steps = Vec::with_capacity(unit.layers.len());
         for (&l, &streamed) in unit.layers.iter().zip(&unit.streamed) {
             let over = memory.overwritten[u].filter(|_| steps.len() + 1 == unit.layers.len());
-            let operands = select::Operands { homes: &memory.homes, over, streamed };
+            let operands = select::Operands { inputs: &inputs, homes: &memory.homes, over, streamed };
             steps.push(select::step(graph, &layers, l, operands, &mut packer)?);
         }
         let name = steps.last().map_or_else(String::new, |s: &Step| s.name.clone());
@@ -508,8 +589,8 @@ fn build_as(graph: &Graph, meta: Meta, options: &Options, decisions: Option<&Dec
     }
     let plan = Plan {
         name: meta.name,
-        input,
-        output: tensor(graph.outputs[0]),
+        inputs,
+        outputs,
         preprocess: meta.preprocess,
         labels: meta.labels,
         macs: stages.iter().flat_map(|s| &s.steps).map(|s| s.macs).sum(),

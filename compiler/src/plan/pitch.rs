@@ -34,7 +34,8 @@ fn chosen(layers: &[Layer]) -> Vec<usize> {
         let window = matches!(layer.class, Class::Window { taps, .. } if taps > 1);
         let whole = layer.class == Class::Whole;
         wanted[l] |= window;
-        refused[l] |= whole || layer.shape.h * layer.shape.w == 1;
+        // The caller's arrays have no gaps.
+        refused[l] |= whole || layer.shape.h * layer.shape.w == 1 || layer.output.is_some();
         for r in &layer.reads {
             if let Source::Layer(r) = *r {
                 wanted[r] |= window;

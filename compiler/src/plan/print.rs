@@ -19,8 +19,12 @@ pub fn text(plan: &Plan) -> String {
 
 fn write_all(plan: &Plan, out: &mut String) -> std::fmt::Result {
     writeln!(out, "plan {}", plan.name)?;
-    writeln!(out, "  input    {} {}", plan.input.shape, plan.input.dtype)?;
-    writeln!(out, "  output   {} {}", plan.output.shape, plan.output.dtype)?;
+    for (what, ports) in [("input ", &plan.inputs), ("output", &plan.outputs)] {
+        for port in ports {
+            let name = if ports.len() > 1 { format!("  {} at {}", port.name, port.offset) } else { String::new() };
+            writeln!(out, "  {what}   {} {}{name}", port.tensor.shape, port.tensor.dtype)?;
+        }
+    }
     let (stages, steps) = (plan.stages.len(), plan.steps().count());
     writeln!(out, "  compute  {steps} steps in {stages} stages, {:.1} M multiply-adds", plan.macs as f64 / 1e6)?;
     let sum = |cycles: fn(&Stage) -> u64| plan.stages.iter().map(cycles).sum::<u64>() as f64 / 1e6;
@@ -148,11 +152,13 @@ pub(super) fn size(bytes: usize) -> String {
     }
 }
 
-/// `input`, `output` or `b7`
+/// `input`, `output+1000` or `b7`
 fn place(place: Place) -> String {
     match place {
-        Place::Input => "input".to_owned(),
-        Place::Output => "output".to_owned(),
+        Place::Input(0) => "input".to_owned(),
+        Place::Input(at) => format!("input+{at}"),
+        Place::Output(0) => "output".to_owned(),
+        Place::Output(at) => format!("output+{at}"),
         Place::Arena(id) => format!("b{}", id.0),
         Place::Ring { buffer, rows } => format!("b{}[{rows} rows]", buffer.0),
     }

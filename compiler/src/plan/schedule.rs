@@ -105,7 +105,7 @@ fn has(set: &[u64], l: usize) -> bool {
 /// What the search needs to know of the units.
 struct Net<'u> {
     units: &'u [Unit],
-    /// Bytes in the arena: the last unit writes to the caller's output.
+    /// Bytes in the arena: none where the result is an output of the net.
     bytes: Vec<usize>,
     /// Units that read each unit, without repetition.
     users: Vec<Vec<usize>>,
@@ -118,7 +118,7 @@ impl<'u> Net<'u> {
         let n = units.len();
         let mut net = Self { units, bytes: Vec::with_capacity(n), users: vec![Vec::new(); n], reads: vec![Vec::new(); n] };
         for (l, unit) in units.iter().enumerate() {
-            net.bytes.push(if l + 1 == n { 0 } else { unit.bytes });
+            net.bytes.push(if unit.output.is_some() { 0 } else { unit.bytes });
             for &r in unit.reads.iter().flatten() {
                 if !net.reads[l].contains(&r) {
                     net.reads[l].push(r);

@@ -4,13 +4,12 @@
 
 use super::pack::{Layout, Overflow, Packer};
 use super::rows::Rows;
-use super::{ALIGN, Kernel, Place, PlanError, Residual, Step};
+use super::{ALIGN, Kernel, Place, PlanError, Port, Residual, Step};
 use crate::ir::{Graph, NodeId, Op, Shape, op};
 use mnc_runtime::pack::PANEL;
 use mnc_runtime::params::{self, Activation};
 
-/// A step to be: one graph node that the output depends on. The last layer of [`layers`] writes the output, and since every
-/// other layer leads to it, it is the last in every order.
+/// A step to be: one graph node that an output depends on, or a copy that makes one. Every layer of [`layers`] leads to an output.
 #[derive(Debug)]
 pub(super) struct Layer {
     /// The node's name.
@@ -30,6 +29,8 @@ pub(super) struct Layer {
     pub(super) class: Class,
     /// The rows of its input that its rows are made of; for kernels that work row by row.
     pub(super) rows: Option<Rows>,
+    /// The output of the graph that the result is, by its position.
+    pub(super) output: Option<usize>,
     /// Positions in `reads` of operands that the result may be written over, if nobody reads them later.
     pub(super) overwritable: Vec<usize>,
 }
@@ -67,8 +68,8 @@ pub(super) enum Class {
 /// Where an operand comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// The caller's input.
-    Input,
+    /// This one of the caller's inputs.
+    Input(usize),
     /// The result of this layer.
     Layer(usize),
 }
@@ -76,51 +77,64 @@ pub(super) enum Source {
 #[derive(Debug)]
 enum Work {
     Node(NodeId),
-    /// The graph's output is its input.
+    /// An output that is an input, or what another output is.
     Copy,
 }
 
 /// The layers of `graph` in its own topological order; `grouped` if convolutions in groups are computed as such.
 pub(super) fn layers(graph: &Graph, grouped: bool) -> Result<Vec<Layer>, PlanError> {
-    let (&[input], &[output]) = (&graph.inputs[..], &graph.outputs[..]) else {
+    if graph.inputs.is_empty() || graph.outputs.is_empty() {
         return Err(PlanError::Ends { inputs: graph.inputs.len(), outputs: graph.outputs.len() });
-    };
+    }
     let topo = graph.topo();
     let mut needed = vec![false; topo.iter().map(|id| id.index() + 1).max().unwrap_or(0)];
     for &id in topo.iter().rev() {
         let i = id.index();
-        needed[i] |= id == output;
+        needed[i] |= graph.outputs.contains(&id);
         if needed[i] {
             graph.inputs_of(id).into_iter().for_each(|r| needed[r.index()] = true);
         }
     }
     let mut layers = Vec::new();
-    let mut source = vec![Source::Input; needed.len()];
-    for id in topo.into_iter().filter(|id| needed[id.index()]) {
+    let mut source = vec![None; needed.len()];
+    let most = isize::MAX as usize;
+    // Bytes of the inputs; all outputs are results, and counted as such.
+    let mut given = Some(0usize);
+    for id in topo.into_iter().filter(|id| needed[id.index()] || graph.inputs.contains(id)) {
         let node = graph.node(id);
         if node.shape.n != 1 {
             return Err(PlanError::Batch { node: node.name.clone(), shape: node.shape });
         }
-        if id == input {
-            bytes_of(node.shape).ok_or_else(|| PlanError::TooLarge { node: node.name.clone() })?;
+        if let Some(position) = graph.inputs.iter().position(|&i| i == id) {
+            source[id.index()] = Some(Source::Input(position));
+            given = bytes_of(node.shape).and_then(|b| given?.checked_add(b)).filter(|&b| b <= most);
+            given.ok_or_else(|| PlanError::TooLarge { node: node.name.clone() })?;
             continue;
         }
-        let reads = graph.inputs_of(id).into_iter().map(|r| source[r.index()]).collect();
-        source[id.index()] = Source::Layer(layers.len());
+        // A node on a cycle is not in `topo`, nor is one behind it.
+        let Some(reads) = graph.inputs_of(id).into_iter().map(|r| source[r.index()]).collect() else {
+            return Err(PlanError::Cycle);
+        };
+        source[id.index()] = Some(Source::Layer(layers.len()));
         let x = graph.inputs_of(id).first().map_or(node.shape, |&r| graph.shape(r));
         let mut layer = Layer::new(&node.name, Work::Node(id), reads, x, node.shape)?;
         layer.overwritable = overwritable(&node.op);
         (layer.class, layer.rows) = class(&node.op, x, node.shape, grouped);
         layers.push(layer);
     }
-    if input == output {
-        layers.push(Layer::new("copy", Work::Copy, vec![Source::Input], graph.shape(input), graph.shape(input))?);
+    for (position, &id) in graph.outputs.iter().enumerate() {
+        // Nodes on a cycle are not in `topo`, so an output behind one has no source.
+        let Some(from) = source.get(id.index()).copied().flatten() else { return Err(PlanError::Cycle) };
+        match from {
+            Source::Layer(l) if layers[l].output.is_none() => layers[l].output = Some(position),
+            Source::Layer(_) | Source::Input(_) => {
+                let (name, shape) = (format!("copy{position}"), graph.shape(id));
+                let mut copy = Layer::new(&name, Work::Copy, vec![from], shape, shape)?;
+                copy.output = Some(position);
+                layers.push(copy);
+            }
+        }
     }
-    // Nodes on a cycle are not in `topo`, so an output behind one has no layer.
-    if input != output && source.get(output.index()).is_none_or(|&s| s == Source::Input) {
-        return Err(PlanError::Cycle);
-    }
-    let most = isize::MAX as usize;
     let total = layers.iter().try_fold(0usize, |sum, l| sum.checked_add(l.bytes).filter(|&s| s <= most).ok_or(&l.name));
     match total {
         Ok(_) => Ok(layers),
@@ -131,8 +145,8 @@ pub(super) fn layers(graph: &Graph, grouped: bool) -> Result<Vec<Layer>, PlanErr
 impl Layer {
     fn new(name: &str, work: Work, reads: Vec<Source>, input: Shape, shape: Shape) -> Result<Self, PlanError> {
         let Some(bytes) = bytes_of(shape) else { return Err(PlanError::TooLarge { node: name.to_owned() }) };
-        let (overwritable, class, rows) = (Vec::new(), Class::Whole, None);
-        Ok(Self { name: name.to_owned(), work, reads, input, shape, pitch: shape.c, bytes, overwritable, class, rows })
+        let (overwritable, class, rows, output) = (Vec::new(), Class::Whole, None, None);
+        Ok(Self { name: name.to_owned(), work, reads, input, shape, pitch: shape.c, bytes, class, rows, output, overwritable })
     }
 
     /// Groups that its kernel is called with.
@@ -212,6 +226,8 @@ fn class(op: &Op, x: Shape, y: Shape, grouped: bool) -> (Class, Option<Rows>) {
 
 /// Where everything that a step touches stands.
 pub(super) struct Operands<'a> {
+    /// Of the caller's inputs.
+    pub(super) inputs: &'a [Port],
     /// Of every layer's result.
     pub(super) homes: &'a [Place],
     /// Which operand of this layer is overwritten.
@@ -225,16 +241,15 @@ pub(super) fn step(
     graph: &Graph,
     layers: &[Layer],
     l: usize,
-    Operands { homes, over, streamed }: Operands<'_>,
+    Operands { inputs, homes, over, streamed }: Operands<'_>,
     packer: &mut Packer,
 ) -> Result<Step, PlanError> {
     let layer = &layers[l];
-    let input_shape = graph.shape(graph.inputs[0]);
     let operands: Vec<(Place, Shape)> = layer
         .reads
         .iter()
         .map(|&r| match r {
-            Source::Input => (Place::Input, input_shape),
+            Source::Input(i) => (Place::Input(inputs[i].offset), inputs[i].tensor.shape),
             Source::Layer(r) => (homes[r], layers[r].shape),
         })
         .collect();
@@ -243,7 +258,7 @@ pub(super) fn step(
         Work::Node(id) if matches!(graph.op(id), Op::Add(_)) => over.unwrap_or(streamed),
         Work::Node(_) | Work::Copy => 0,
     };
-    let (input, input_shape) = operands.get(first).copied().unwrap_or((Place::Input, input_shape));
+    let (input, input_shape) = operands.get(first).copied().unwrap_or((Place::Input(0), inputs[0].tensor.shape));
     let (kernel, macs) = match layer.work {
         Work::Copy => (Kernel::Copy { len: layer.shape.elements() }, 0),
         Work::Node(id) => {

@@ -18,6 +18,8 @@
 //! No stage can wait for itself: nothing but the last result of a stage is read outside it, and what its layers read beside
 //! the one before them is finished first.
 
+use std::collections::BTreeMap;
+
 use super::cost::{self, Streamed};
 use super::rows::{self, Rows};
 use super::select::{Layer, Source};
@@ -37,8 +39,12 @@ pub(super) struct Unit {
     pub(super) streamed: Vec<usize>,
     /// Between the layers.
     pub(super) rings: Vec<Ring>,
-    /// What it reads, as often as it does: the number of a unit, `None` for the caller's input.
+    /// What it reads, as often as it does: the number of a unit, `None` for one of the caller's inputs.
     pub(super) reads: Vec<Option<usize>>,
+    /// The caller's inputs that it reads.
+    pub(super) inputs: Vec<usize>,
+    /// The output of the net that its result is.
+    pub(super) output: Option<usize>,
     /// The operand of its last layer that each of `reads` is, if it is one.
     pub(super) operands: Vec<Option<usize>>,
     /// Positions in `reads` of what the result may be written over, if nobody else reads it later.
@@ -73,12 +79,13 @@ impl Unit {
 
 /// One unit a layer, for one thread.
 pub(super) fn layered(layers: &[Layer]) -> Vec<Unit> {
-    let net = Net::new(layers, 0, &Options::LAYERED);
+    let net = Net::new(layers, &[], &Options::LAYERED);
     net.units((0..layers.len()).map(|l| net.alone(l, Split::Alone)).collect())
 }
 
-/// The units of `layers` by `options`, in an order in which every one comes after those it reads. The last one writes the output.
-pub(super) fn choose(layers: &[Layer], input_bytes: usize, options: &Options) -> Vec<Unit> {
+/// The units of `layers` by `options`, in an order in which every one comes after those it reads. `input_bytes` are those of the
+/// caller's inputs.
+pub(super) fn choose(layers: &[Layer], input_bytes: &[usize], options: &Options) -> Vec<Unit> {
     let net = Net::new(layers, input_bytes, options);
     let chosen = match options.stream {
         Stream::Never => (0..layers.len()).map(|l| net.alone(l, cost::split(&layers[l], net.threads))).collect(),
@@ -90,7 +97,7 @@ pub(super) fn choose(layers: &[Layer], input_bytes: usize, options: &Options) ->
 /// The units of `layers` as `decisions` have them, or why that is not possible.
 pub(super) fn decided(
     layers: &[Layer],
-    input_bytes: usize,
+    input_bytes: &[usize],
     options: &Options,
     decisions: &Decisions,
 ) -> Result<Vec<Unit>, String> {
@@ -131,7 +138,7 @@ pub(super) fn decided(
 
 /// The runs of `layers`: chains of indices that may be cut into stages anywhere.
 pub(super) fn runs(layers: &[Layer], options: &Options) -> Vec<Vec<usize>> {
-    Net::new(layers, 0, options).runs().into_iter().map(|run| run.into_iter().map(|p| p.0).collect()).collect()
+    Net::new(layers, &[], options).runs().into_iter().map(|run| run.into_iter().map(|p| p.0).collect()).collect()
 }
 
 /// A possible stage: part of a run, and how.
@@ -151,6 +158,11 @@ struct Candidate {
     with_input: usize,
 }
 
+/// Bytes of the result of `layer` in the arena: none where it is an output of the net.
+fn arena_bytes(layer: &Layer) -> usize {
+    if layer.output.is_some() { 0 } else { layer.bytes }
+}
+
 /// The candidates of a run: those from its layer `i` on for `j + 1` layers stand at `[i][j]`.
 type Candidates = Vec<Vec<Vec<Candidate>>>;
 
@@ -159,11 +171,11 @@ struct Net<'l> {
     layers: &'l [Layer],
     options: &'l Options,
     threads: usize,
-    input_bytes: usize,
+    input_bytes: &'l [usize],
     /// The last layer to read each layer, itself if there is none.
     last_read: Vec<usize>,
-    /// The last layer to read the caller's input.
-    input_read: Option<usize>,
+    /// The last layer to read each of the caller's inputs that are read.
+    input_read: BTreeMap<usize, usize>,
     /// Bytes of the results of the layers before each.
     written_before: Vec<usize>,
     /// Bytes of those that are read for the last time before each.
@@ -173,15 +185,18 @@ struct Net<'l> {
 }
 
 impl<'l> Net<'l> {
-    fn new(layers: &'l [Layer], input_bytes: usize, options: &'l Options) -> Self {
+    fn new(layers: &'l [Layer], input_bytes: &'l [usize], options: &'l Options) -> Self {
         let n = layers.len();
         let mut last_read: Vec<usize> = (0..n).collect();
-        let mut input_read = None;
-        let mut readers = vec![0; n];
+        let mut input_read = BTreeMap::new();
+        // The caller reads outputs.
+        let mut readers: Vec<usize> = layers.iter().map(|l| usize::from(l.output.is_some())).collect();
         for (l, layer) in layers.iter().enumerate() {
             for r in &layer.reads {
                 match *r {
-                    Source::Input => input_read = Some(l),
+                    Source::Input(i) => {
+                        input_read.insert(i, l);
+                    }
                     Source::Layer(r) => {
                         last_read[r] = l;
                         readers[r] += 1;
@@ -193,7 +208,7 @@ impl<'l> Net<'l> {
         for (l, layer) in layers.iter().enumerate() {
             let link = layer.streamed().into_iter().find_map(|p| match layer.reads[p] {
                 Source::Layer(r) if readers[r] == 1 && layers[r].rows.is_some() => Some((r, p)),
-                Source::Layer(_) | Source::Input => None,
+                Source::Layer(_) | Source::Input(_) => None,
             });
             if let Some((before, p)) = link {
                 next[before] = Some((l, p));
@@ -201,8 +216,8 @@ impl<'l> Net<'l> {
         }
         let (mut written_before, mut dead_before) = (vec![0; n + 1], vec![0; n + 1]);
         for (l, layer) in layers.iter().enumerate() {
-            written_before[l + 1] = written_before[l] + layer.bytes;
-            dead_before[last_read[l] + 1] += layer.bytes;
+            written_before[l + 1] = written_before[l] + arena_bytes(layer);
+            dead_before[last_read[l] + 1] += arena_bytes(layer);
         }
         (0..n).for_each(|l| dead_before[l + 1] += dead_before[l]);
         let threads = options.threads.max(1);
@@ -251,7 +266,7 @@ impl<'l> Net<'l> {
     }
 
     /// The layer operands that the result of `c` may be written over, as positions among its last layer's: not the one that is
-    /// streamed, none that the same layer reads twice, and none that a layer before still has to read.
+    /// streamed, no output, none that the same layer reads twice, and none that a layer before still has to read.
     fn overwritable(&self, c: &Candidate) -> Vec<usize> {
         let Some((&last, before)) = c.layers.split_last() else { return Vec::new() };
         let layer = &self.layers[last];
@@ -269,7 +284,7 @@ impl<'l> Net<'l> {
                         r != source || one_band && rows::may_overwrite(&rows, c.strip, i, i > 0 || q != c.streamed[0])
                     })
                 });
-            accumulates && read_once && behind
+            accumulates && read_once && behind && !matches!(source, Source::Layer(r) if self.layers[r].output.is_some())
         };
         layer.overwritable.iter().copied().filter(free).collect()
     }
@@ -280,17 +295,17 @@ impl<'l> Net<'l> {
             return c;
         }
         let (Some(&first), Some(&last)) = (c.layers.first(), c.layers.last()) else { return c };
-        let n = self.layers.len();
         // What is written before it ends and not read for the last time before it begins, but for what it keeps to itself.
-        let inside: usize = c.layers.iter().filter(|&&l| l != last).map(|&l| self.layers[l].bytes).sum();
+        let inside: usize = c.layers.iter().filter(|&&l| l != last).map(|&l| arena_bytes(&self.layers[l])).sum();
         let before = (self.written_before[last] - self.dead_before[first]).saturating_sub(inside);
         let in_place = self.overwritable(&c).into_iter().any(|p| match self.layers[last].reads[p] {
             Source::Layer(r) => self.last_read[r] <= last,
-            Source::Input => false,
+            Source::Input(_) => false,
         });
-        let result = if in_place || last + 1 == n { 0 } else { self.layers[last].bytes };
+        let result = if in_place { 0 } else { arena_bytes(&self.layers[last]) };
         c.arena = before + result + c.rings.iter().map(|r| r.bytes).sum::<usize>();
-        c.with_input = c.arena + if self.input_read.is_some_and(|r| r >= first) { self.input_bytes } else { 0 };
+        let unread = self.input_read.iter().filter(|&(_, &read)| read >= first);
+        c.with_input = c.arena + unread.filter_map(|(&i, _)| self.input_bytes.get(i)).sum::<usize>();
         c
     }
 
@@ -368,7 +383,7 @@ impl<'l> Net<'l> {
 
     fn unit(&self, c: Candidate, unit_of: &[usize]) -> Unit {
         let over = self.overwritable(&c);
-        let (mut reads, mut operands, mut overwritable) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut reads, mut inputs, mut operands, mut overwritable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (i, &l) in c.layers.iter().enumerate() {
             let last = i + 1 == c.layers.len();
             for (p, r) in self.layers[l].reads.iter().enumerate() {
@@ -380,15 +395,18 @@ impl<'l> Net<'l> {
                 }
                 operands.push(last.then_some(p));
                 reads.push(match *r {
-                    Source::Input => None,
+                    Source::Input(i) => {
+                        inputs.push(i);
+                        None
+                    }
                     Source::Layer(r) => Some(unit_of[r]),
                 });
             }
         }
-        let bytes = c.layers.last().map_or(0, |&l| self.layers[l].bytes);
+        let (bytes, output) = c.layers.last().map_or((0, None), |&l| (self.layers[l].bytes, self.layers[l].output));
         let Candidate { layers, streamed, rings, strip, split, cycles, layered, .. } = c;
         let estimate = cost::estimate(cycles, layered);
-        Unit { layers, streamed, rings, reads, operands, overwritable, bytes, strip, split, estimate }
+        Unit { layers, streamed, rings, reads, inputs, output, operands, overwritable, bytes, strip, split, estimate }
     }
 }
 
@@ -492,7 +510,7 @@ mod tests {
         g.outputs.push(end);
         let layers = select::layers(&g, true).unwrap();
         let options = Options { stream: Stream::Always, ..Options::default() };
-        let units = choose(&layers, 4096, &options);
+        let units = choose(&layers, &[4096], &options);
         let names: Vec<Vec<&str>> = units.iter().map(|u| u.layers.iter().map(|&l| layers[l].name.as_str()).collect()).collect();
         assert_eq!(names, [vec!["c"], vec!["a", "b", "sum", "end"]]);
         assert_eq!(units[1].reads, [None, Some(0)]);

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use super::print::{kernel, proof, ring, size, split};
-use super::{Buffer, BufferId, Kernel, Place, Plan, Stage, Step};
+use super::{Buffer, BufferId, Kernel, Place, Plan, Port, Stage, Step};
 
 /// Plot area in pixels.
 const PLOT: (f64, f64) = (1120.0, 460.0);
@@ -91,8 +91,8 @@ fn draw(plan: &Plan, out: &mut String) -> std::fmt::Result {
         memory.buffers.len(),
         scale.stages,
         size(memory.layerwise_bound_bytes),
-        plan.input.shape,
-        plan.output.shape,
+        shapes(&plan.inputs),
+        shapes(&plan.outputs),
         size(plan.weights.bytes())
     )?;
     legend(out)?;
@@ -112,6 +112,11 @@ fn draw(plan: &Plan, out: &mut String) -> std::fmt::Result {
     )?;
     stages(plan, &scale, out)?;
     writeln!(out, "</svg>")
+}
+
+/// `1x224x224x3`, or several joined by commas.
+fn shapes(ports: &[Port]) -> String {
+    ports.iter().map(|p| p.tensor.shape.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// What the colours mean, at the top right.
@@ -186,7 +191,7 @@ fn draw_buffer(plan: &Plan, scale: &Scale, id: usize, b: &Buffer, out: &mut Stri
 fn stands_in(place: Place, buffer: BufferId) -> bool {
     match place {
         Place::Arena(id) | Place::Ring { buffer: id, .. } => id == buffer,
-        Place::Input | Place::Output => false,
+        Place::Input(_) | Place::Output(_) => false,
     }
 }
 

@@ -41,7 +41,7 @@ impl Traffic {
 /// The traffic of every stage of a certified plan, in order.
 #[must_use]
 pub fn traffic(plan: &Plan) -> Vec<Traffic> {
-    let all = plan.input.bytes() + plan.output.bytes() + plan.memory.arena_bytes + plan.weights.bytes();
+    let all = 4 * (plan.input_len() + plan.output_len()) + plan.memory.arena_bytes + plan.weights.bytes();
     let mut touched: HashMap<Place, usize> = HashMap::new();
     // Bytes that the stages before each move.
     let mut before = vec![0usize];
@@ -66,7 +66,7 @@ pub fn traffic(plan: &Plan) -> Vec<Traffic> {
             for (place, elements) in places {
                 match place {
                     Place::Ring { .. } => traffic.inside.push(Move { bytes: 4 * elements, distance: rings, write: false }),
-                    Place::Input | Place::Output | Place::Arena(_) => read(place, 4 * elements, &mut traffic.outside),
+                    Place::Input(_) | Place::Output(_) | Place::Arena(_) => read(place, 4 * elements, &mut traffic.outside),
                 }
             }
             for id in constants {
@@ -77,7 +77,7 @@ pub fn traffic(plan: &Plan) -> Vec<Traffic> {
             let bytes = 4 * step.output_shape.elements();
             match step.output {
                 Place::Ring { .. } => traffic.inside.push(Move { bytes, distance: rings, write: true }),
-                Place::Input | Place::Output | Place::Arena(_) => {
+                Place::Input(_) | Place::Output(_) | Place::Arena(_) => {
                     traffic.outside.push(Move { bytes, distance: bytes, write: true });
                 }
             }
@@ -105,7 +105,7 @@ fn strips(stage: &Stage) -> usize {
 fn ring_bytes(plan: &Plan, step: &Step) -> usize {
     match step.output {
         Place::Ring { buffer, .. } => plan.memory.buffers[buffer.0].apart,
-        Place::Input | Place::Output | Place::Arena(_) => 0,
+        Place::Input(_) | Place::Output(_) | Place::Arena(_) => 0,
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn layers_move_whole_tensors_from_where_they_were_left() {
         let plan = plan(Stream::Never);
-        let all = plan.input.bytes() + plan.output.bytes() + plan.memory.arena_bytes + plan.weights.bytes();
+        let all = 4 * (plan.input_len() + plan.output_len()) + plan.memory.arena_bytes + plan.weights.bytes();
         let stages = traffic(&plan);
         assert_eq!(stages.len(), plan.stages.len());
         for (stage, t) in plan.stages.iter().zip(&stages) {
@@ -175,14 +175,14 @@ mod tests {
             assert_eq!(t.outside.iter().filter(|m| m.write).count(), 1);
         }
         // The first stage has the caller's input from afar, the second what the first has just written.
-        assert_eq!(stages[0].outside[0], Move { bytes: plan.input.bytes(), distance: all, write: false });
+        assert_eq!(stages[0].outside[0], Move { bytes: 4 * plan.input_len(), distance: all, write: false });
         let made = 4 * plan.stages[0].steps[0].output_shape.elements();
         assert_eq!(stages[1].outside[0], Move { bytes: made, distance: made, write: false });
         // Every weight is read once.
         let weights: usize =
             stages.iter().flat_map(|t| &t.outside).filter(|m| m.distance == all && !m.write).map(|m| m.bytes).sum();
         let packed: usize = plan.weights.entries.iter().map(|e| 4 * e.len).sum();
-        assert_eq!(weights, packed + plan.input.bytes());
+        assert_eq!(weights, packed + 4 * plan.input_len());
         // A residual was last read when its block began: the depthwise layer came between.
         let (at, residual) =
             plan.stages.iter().enumerate().find(|(_, s)| s.name == "block4.1.project").expect("a block with a residual");

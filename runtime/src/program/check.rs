@@ -56,10 +56,10 @@ impl<'a> Checked<'a> {
     /// ```
     /// use mnc_runtime::program::{Checked, Op, Place, Program, Split, Stage, Step, View};
     ///
-    /// const X: View = View::whole(Place::Input, 2, 2, 3);
+    /// const X: View = View::whole(Place::Input(0), 2, 2, 3);
     /// static COPY: Checked<'static> = Checked::expect(Program {
     ///     stages: &[Stage { steps: 1, strip: 2, split: Split::Alone }],
-    ///     steps: &[Step { op: Op::Copy, x: X, y: View { place: Place::Output, ..X } }],
+    ///     steps: &[Step { op: Op::Copy, x: X, y: View { place: Place::Output(0), ..X } }],
     ///     orders: &[], input: 12, output: 12, arena: 0, weights: 0, threads: 1,
     /// });
     /// let (input, mut output) = ([7.0; 12], [0.0; 12]);
@@ -69,10 +69,10 @@ impl<'a> Checked<'a> {
     /// With an output of another length it does not compile:
     /// ```compile_fail,E0080
     /// # use mnc_runtime::program::{Checked, Op, Place, Program, Split, Stage, Step, View};
-    /// # const X: View = View::whole(Place::Input, 2, 2, 3);
+    /// # const X: View = View::whole(Place::Input(0), 2, 2, 3);
     /// static COPY: Checked<'static> = Checked::expect(Program {
     ///     stages: &[Stage { steps: 1, strip: 2, split: Split::Alone }],
-    ///     steps: &[Step { op: Op::Copy, x: X, y: View { place: Place::Output, ..X } }],
+    ///     steps: &[Step { op: Op::Copy, x: X, y: View { place: Place::Output(0), ..X } }],
     ///     orders: &[], input: 12, output: 11, arena: 0, weights: 0, threads: 1,
     /// });
     /// ```
@@ -208,7 +208,7 @@ const fn check_step(
     ensure! {
         in_memory(program, &step.x) || matches!(step.op, Op::Constant { .. }) => "an input outside of its memory",
         in_memory(program, &step.y) => "an output outside of its memory",
-        !matches!(step.y.place, Place::Input) => "a step that writes the input",
+        !matches!(step.y.place, Place::Input(_)) => "a step that writes the input",
         last != matches!(step.y.place, Place::Ring { .. }) => "a ring that is no link between two steps",
     }
     match before {
@@ -450,8 +450,8 @@ const fn overlap(program: &Program<'_>, a: &View, b: &View) -> bool {
 const fn extent(program: &Program<'_>, view: &View) -> Option<(u8, usize, usize)> {
     let span = product([view.rows, view.width, view.pitch]);
     match view.place {
-        Place::Input => None,
-        Place::Output => Some((0, 0, span)),
+        Place::Input(_) => None,
+        Place::Output(at) => Some((0, at, at.saturating_add(span))),
         Place::Arena(at) => Some((1, at, at.saturating_add(span))),
         Place::Ring { first, apart } => {
             let others = product([program.threads - min(program.threads, 1), apart]);
@@ -467,8 +467,8 @@ const fn in_memory(program: &Program<'_>, view: &View) -> bool {
         return false;
     }
     match view.place {
-        Place::Input => view.pitch == view.channels && span <= program.input,
-        Place::Output => view.pitch == view.channels && span <= program.output,
+        Place::Input(at) => view.pitch == view.channels && inside(at, span, program.input),
+        Place::Output(at) => view.pitch == view.channels && inside(at, span, program.output),
         Place::Arena(at) => inside(at, span, program.arena),
         Place::Ring { first, apart } => {
             let others = product([program.threads - min(program.threads, 1), apart]);
@@ -492,8 +492,7 @@ const fn same_shape(a: &View, b: &View) -> bool {
 
 const fn same_view(a: &View, b: &View) -> bool {
     let place = match (a.place, b.place) {
-        (Place::Input, Place::Input) | (Place::Output, Place::Output) => true,
-        (Place::Arena(a), Place::Arena(b)) => a == b,
+        (Place::Input(a), Place::Input(b)) | (Place::Output(a), Place::Output(b)) | (Place::Arena(a), Place::Arena(b)) => a == b,
         (Place::Ring { first: a, apart: c }, Place::Ring { first: b, apart: d }) => a == b && c == d,
         _ => false,
     };

@@ -44,9 +44,9 @@ pub struct Program<'a> {
     pub steps: &'a [Step],
     /// Channel orders of all [`Op::Normalize`].
     pub orders: &'a [usize],
-    /// Elements of the input.
+    /// Elements of the caller's input: of all its tensors, which stand one behind the other.
     pub input: usize,
-    /// Elements of the output.
+    /// Elements of the caller's output, the same.
     pub output: usize,
     /// Floats of the arena.
     pub arena: usize,
@@ -108,10 +108,10 @@ pub struct View {
 /// Where a view starts. All positions are in floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// The caller's input; read only.
-    Input,
-    /// The caller's output.
-    Output,
+    /// The caller's input from this position on; read only.
+    Input(usize),
+    /// The caller's output from this position on.
+    Output(usize),
     /// The arena from this position on, one tensor for all threads.
     Arena(usize),
     /// A ring in the arena for each thread: that of thread `t` starts at `first + t * apart`.

@@ -46,7 +46,7 @@ pub(crate) struct NoRecord;
 
 /// What an array of steps holds before they are read.
 const NOTHING: Step = {
-    let view = View::whole(Place::Input, 0, 0, 0);
+    let view = View::whole(Place::Input(0), 0, 0, 0);
     Step { op: Op::Copy, x: view, y: view }
 };
 
@@ -134,8 +134,8 @@ mod write {
         fn view(&mut self, view: &View) {
             let View { place, rows, width, channels, pitch } = *view;
             let (tag, first, apart) = match place {
-                Place::Input => (0, 0, 0),
-                Place::Output => (1, 0, 0),
+                Place::Input(at) => (0, at, 0),
+                Place::Output(at) => (1, at, 0),
                 Place::Arena(at) => (2, at, 0),
                 Place::Ring { first, apart } => (3, first, apart),
             };
@@ -304,8 +304,8 @@ impl Reader<'_> {
     fn view(&mut self) -> Result<View, NoRecord> {
         let [tag, first, apart, rows, width, channels, pitch] = self.all()?;
         let place = match tag {
-            0 => Place::Input,
-            1 => Place::Output,
+            0 => Place::Input(first),
+            1 => Place::Output(first),
             2 => Place::Arena(first),
             3 => Place::Ring { first, apart },
             _ => return Err(NoRecord),
@@ -426,7 +426,7 @@ mod tests {
         let place = |at| View::whole(Place::Arena(at), 4, 4, 8);
         let pixel = |at| View::whole(Place::Arena(at), 1, 1, 8);
         let ring = View { rows: 3, pitch: 16, ..View::whole(Place::Ring { first: 1024, apart: 256 }, 3, 4, 8) };
-        let (x, y) = (View::whole(Place::Input, 4, 4, 8), View::whole(Place::Output, 1, 1, 8));
+        let (x, y) = (View::whole(Place::Input(16), 4, 4, 8), View::whole(Place::Output(8), 1, 1, 8));
         let [a, b] = [-0.5, f32::INFINITY].map(Real::new);
         let act = Activation::Clip(a, b);
         let conv = params::Conv {
@@ -501,8 +501,8 @@ mod tests {
             stages: &stages,
             steps: &steps,
             orders: &orders,
-            input: 128,
-            output: 8,
+            input: 144,
+            output: 16,
             arena: 2048,
             weights: 4096,
             threads: 2,

@@ -146,8 +146,8 @@ impl<'a> Inference<'a> {
     fn base(&self, place: Place, thread: usize) -> *mut f32 {
         let m = &self.memory;
         match place {
-            Place::Input => m.input.cast_mut(),
-            Place::Output => m.output,
+            Place::Input(at) => m.input.cast_mut().wrapping_add(at),
+            Place::Output(at) => m.output.wrapping_add(at),
             Place::Arena(at) => m.arena.wrapping_add(at),
             Place::Ring { first, apart } => m.arena.wrapping_add(first + thread * apart),
         }
@@ -303,7 +303,7 @@ fn out_rows(step: &Step) -> usize {
 fn piece_end(step: &Step, row: usize) -> usize {
     let end = |view: &View| match view.place {
         Place::Ring { .. } => (row / view.rows.max(1) + 1) * view.rows.max(1),
-        Place::Input | Place::Output | Place::Arena(_) => usize::MAX,
+        Place::Input(_) | Place::Output(_) | Place::Arena(_) => usize::MAX,
     };
     match &step.op {
         // Windows find their rows in a ring themselves.

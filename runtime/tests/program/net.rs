@@ -187,11 +187,11 @@ impl Chain {
             (5, _) => (Op::Act(Self::act(random)), shape, None),
             // A whole tensor or a pixel of the chain's start, where it fits.
             (6, _) if self.shapes[1] == shape => {
-                let nowhere = View::whole(Place::Input, 0, 0, 0);
+                let nowhere = View::whole(Place::Input(0), 0, 0, 0);
                 (Op::Add { other: nowhere, act: Self::act(random) }, shape, Some(Second::Start))
             }
             (6 | 7, _) if self.shapes[1][2] == in_c => {
-                let nowhere = View::whole(Place::Input, 0, 0, 0);
+                let nowhere = View::whole(Place::Input(0), 0, 0, 0);
                 (Op::Scale { scale: nowhere, act: Self::act(random) }, shape, Some(Second::Factors))
             }
             _ => {
@@ -240,9 +240,9 @@ impl Chain {
     pub fn layered(&self, threads: usize, split: Split) -> Tables {
         let n = self.ops.len();
         let mut arena = 0;
-        let mut views = vec![self.end(Place::Input, 0)];
+        let mut views = vec![self.end(Place::Input(0), 0)];
         views.extend((1..n).map(|i| self.tensor(i, 0, &mut arena)));
-        views.push(self.end(Place::Output, n));
+        views.push(self.end(Place::Output(0), n));
         let steps = (0..n).map(|i| Step { op: self.op(i, views[1]), x: views[i], y: views[i + 1] }).collect();
         let stages = (0..n).map(|i| Stage { steps: 1, strip: self.shapes[i + 1][0], split }).collect();
         self.tables(stages, steps, arena, threads)
@@ -255,16 +255,16 @@ impl Chain {
         let mut arena = 0;
         let start = self.tensor(1, gap, &mut arena);
         let rings = self.rings(strip, threads > 1 && split == Split::Rows);
-        let mut views = vec![self.end(Place::Input, 0), start];
+        let mut views = vec![self.end(Place::Input(0), 0), start];
         for (&[height, width, channels], &least) in self.shapes[..n].iter().zip(&rings).skip(2) {
             let rows = (least + more).min(height.max(least));
-            let mut view = View { place: Place::Input, rows, width, channels, pitch: channels + gap };
+            let mut view = View { place: Place::Input(0), rows, width, channels, pitch: channels + gap };
             let apart = view.span() + 3;
             view.place = Place::Ring { first: arena, apart };
             arena += apart * threads;
             views.push(view);
         }
-        views.push(self.end(Place::Output, n));
+        views.push(self.end(Place::Output(0), n));
         let steps = (0..n).map(|i| Step { op: self.op(i, start), x: views[i], y: views[i + 1] }).collect();
         let alone = Stage { steps: 1, strip: self.shapes[1][0], split: Split::Channels };
         self.tables(vec![alone, Stage { steps: n - 1, strip, split }], steps, arena, threads)

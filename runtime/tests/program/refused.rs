@@ -48,7 +48,7 @@ fn good() -> Tables {
     let steps = vec![
         step(
             Op::Conv { params: CONV, weight: 0, bias: 0, pad_value: Some(7), added: Added::Nothing },
-            View::whole(Place::Input, 9, 8, 3),
+            View::whole(Place::Input(0), 9, 8, 3),
             stem,
         ),
         step(pointwise(Added::Nothing), stem, rings[0]),
@@ -61,9 +61,9 @@ fn good() -> Tables {
         step(Op::Act(ACT), small(Place::Arena(0)), small(Place::Arena(200))),
         step(Op::Normalize { order: 0, scale: 3, shift: 8 }, small(Place::Arena(200)), small(Place::Arena(0))),
         step(Op::Pad { top: 1, left: 0, value: Some(1) }, small(Place::Arena(0)), View::whole(Place::Arena(200), 6, 4, 5)),
-        step(Op::Constant { value: 2 }, View::whole(Place::Input, 1, 1, 1), small(Place::Arena(0))),
-        step(Op::Copy, small(Place::Arena(0)), small(Place::Output)),
-        step(Op::Softmax, small(Place::Output), small(Place::Output)),
+        step(Op::Constant { value: 2 }, View::whole(Place::Input(0), 1, 1, 1), small(Place::Arena(0))),
+        step(Op::Copy, small(Place::Arena(0)), small(Place::Output(0))),
+        step(Op::Softmax, small(Place::Output(0)), small(Place::Output(0))),
     ];
     let stage = |steps, split| Stage { steps, strip: 2, split };
     let alone = |_| stage(1, Split::Alone);
@@ -104,7 +104,7 @@ fn pool(t: &mut Tables) -> &mut Pool {
 
 /// A stem of five groups, with room for its weights.
 fn grouped(t: &mut Tables) {
-    (t.steps[0].x, t.input, t.weights) = (whole(Place::Input), FLOATS, 4000);
+    (t.steps[0].x, t.input, t.weights) = (whole(Place::Input(0)), FLOATS, 4000);
     (conv(t).in_c, conv(t).groups) = (5, 5);
 }
 
@@ -130,6 +130,9 @@ const WRONG: &[(usize, usize, &str, Spoil)] = &[
     (1, 0, "a stage without steps, with too many, or with strips of no rows", |t| t.stages[1].strip = 0),
     // memory
     (0, 0, "an input outside of its memory", |t| t.input -= 1),
+    (0, 0, "an input outside of its memory", |t| t.steps[0].x.place = Place::Input(1)),
+    (0, 0, "an input outside of its memory", |t| t.steps[0].x.place = Place::Input(usize::MAX - 3)),
+    (10, 0, "an output outside of its memory", |t| t.steps[12].y.place = Place::Output(1)),
     (0, 0, "an input outside of its memory", |t| t.steps[0].x.pitch = 4),
     (0, 0, "an output outside of its memory", |t| t.arena = FLOATS - 1),
     (1, 1, "an output outside of its memory", |t| t.arena -= 1),
@@ -145,7 +148,7 @@ const WRONG: &[(usize, usize, &str, Spoil)] = &[
         }
     }),
     (1, 0, "an output outside of its memory", |t| t.steps[1].y.place = Place::Ring { first: 0, apart: usize::MAX }),
-    (0, 0, "a step that writes the input", |t| t.steps[0].y = View::whole(Place::Input, 9, 8, 3)),
+    (0, 0, "a step that writes the input", |t| t.steps[0].y = View::whole(Place::Input(0), 9, 8, 3)),
     // rings
     (1, 0, "a ring that is no link between two steps", |t| t.steps[1].y = whole(Place::Arena(2 * FLOATS))),
     (1, 2, "a ring that is no link between two steps", |t| t.steps[3].y = ring(2 * FLOATS, 4)),
@@ -263,7 +266,7 @@ const WRONG: &[(usize, usize, &str, Spoil)] = &[
     (3, 0, "windows that make no sense", |t| pool(t).kernel_w = 0),
     (4, 0, "a mean of another shape", |t| t.steps[6].y.channels = 4),
     (2, 0, "addends of different shapes", |t| t.steps[4].op = Op::Add { other: View::whole(Place::Arena(0), 9, 8, 4), act: ACT }),
-    (2, 0, "an addend outside of its memory", |t| t.steps[4].op = Op::Add { other: whole(Place::Output), act: ACT }),
+    (2, 0, "an addend outside of its memory", |t| t.steps[4].op = Op::Add { other: whole(Place::Output(0)), act: ACT }),
     (5, 0, "factors of another shape", |t| {
         t.steps[7].op = Op::Scale { scale: View::whole(Place::Arena(700), 1, 1, 4), act: ACT };
     }),

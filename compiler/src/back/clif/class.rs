@@ -287,8 +287,8 @@ impl Call {
 fn room(plan: &Plan, operand: Operand) -> Option<usize> {
     match operand {
         Operand::Weight(id) => plan.weights.data.len().checked_sub(plan.weights.entries.get(id.0)?.offset),
-        Operand::Place(Place::Input) => Some(plan.input.shape.elements()),
-        Operand::Place(Place::Output) => Some(plan.output.shape.elements()),
+        Operand::Place(Place::Input(at)) => plan.input_len().checked_sub(at),
+        Operand::Place(Place::Output(at)) => plan.output_len().checked_sub(at),
         Operand::Place(Place::Arena(id) | Place::Ring { buffer: id, .. }) => {
             let offset = plan.memory.buffers.get(id.0)?.offset;
             Some(plan.memory.arena_bytes.checked_sub(offset)? / size_of::<f32>())

@@ -91,8 +91,8 @@ impl Lengths {
     pub fn of(plan: &Plan) -> Self {
         Self {
             weights: plan.weights.data.len(),
-            input: plan.input.shape.elements(),
-            output: plan.output.shape.elements(),
+            input: plan.input_len(),
+            output: plan.output_len(),
             arena: plan.memory.arena_bytes.div_ceil(size_of::<f32>()),
         }
     }

@@ -4,13 +4,12 @@ use std::fmt::Write as _;
 
 use super::RUNTIME_FILE;
 use crate::front::ColorOrder;
-use crate::plan::{ALIGN, Plan};
+use crate::plan::{ALIGN, Plan, Port};
 
 /// The text of `NAME.h`.
 pub(super) fn header(plan: &Plan, target: &str, externals: &[String], library: bool) -> String {
     let name = &plan.name;
     let upper = name.to_uppercase();
-    let (x, y) = (plan.input.shape, plan.output.shape);
     let links = match (externals, library) {
         ([], _) => "nothing: no symbol is left to link".to_owned(),
         (names, true) => format!("{RUNTIME_FILE} behind it in the command that links ({})", names.join(", ")),
@@ -22,8 +21,8 @@ pub(super) fn header(plan: &Plan, target: &str, externals: &[String], library: b
         h,
         "/* {name}: a neural network compiled by mnc for {target}.
  *
- * input    {upper}_INPUT_LEN floats, NHWC {x}{pixels}
- * output   {upper}_OUTPUT_LEN floats, NHWC {y}
+ * input    {upper}_INPUT_LEN floats, NHWC {inputs}
+ * output   {upper}_OUTPUT_LEN floats, NHWC {outputs}
  * weights  {upper}_WEIGHTS_BYTES bytes: the file {name}.weights as it is (little-endian f32), read only
  * arena    {upper}_ARENA_BYTES bytes of scratch; need not be cleared, holds nothing between calls
  *
@@ -38,28 +37,19 @@ pub(super) fn header(plan: &Plan, target: &str, externals: &[String], library: b
 extern \"C\" {{
 #endif
 
-#define {upper}_INPUT_HEIGHT {xh}
-#define {upper}_INPUT_WIDTH {xw}
-#define {upper}_INPUT_CHANNELS {xc}
-#define {upper}_INPUT_LEN {xn}
-#define {upper}_OUTPUT_HEIGHT {yh}
-#define {upper}_OUTPUT_WIDTH {yw}
-#define {upper}_OUTPUT_CHANNELS {yc}
-#define {upper}_OUTPUT_LEN {yn}
+{input_sizes}#define {upper}_INPUT_LEN {xn}
+{output_sizes}#define {upper}_OUTPUT_LEN {yn}
 #define {upper}_ARENA_BYTES {arena}
 #define {upper}_WEIGHTS_BYTES {weights}
 #define {upper}_ALIGN {ALIGN}
 #define {upper}_MACS {macs}ULL
 ",
-        pixels = pixels(plan),
-        xh = x.h,
-        xw = x.w,
-        xc = x.c,
-        xn = x.elements(),
-        yh = y.h,
-        yw = y.w,
-        yc = y.c,
-        yn = y.elements(),
+        inputs = listed(&plan.inputs, pixels(plan)),
+        outputs = listed(&plan.outputs, ""),
+        input_sizes = sizes(&format!("{upper}_INPUT"), &plan.inputs),
+        xn = plan.input_len(),
+        output_sizes = sizes(&format!("{upper}_OUTPUT"), &plan.outputs),
+        yn = plan.output_len(),
         arena = plan.memory.arena_bytes,
         weights = plan.weights.bytes(),
         macs = plan.macs,
@@ -95,10 +85,45 @@ void {name}_run(const float *weights, const float *input, float *output, float *
     h
 }
 
-/// What the input's elements are.
+/// The tensors for the comment at the top: the shape of one, or a line each with what stands where; `first` is said of the first.
+fn listed(ports: &[Port], first: &str) -> String {
+    if let [port] = ports {
+        return format!("{}{first}", port.tensor.shape);
+    }
+    let mut text = "tensors one behind the other:".to_owned();
+    for (i, port) in ports.iter().enumerate() {
+        let (name, first) = (comment(&port.name), if i == 0 { first } else { "" });
+        let _ = write!(text, "\n *            at {} {name}, {}{first}", port.offset, port.tensor.shape);
+    }
+    text
+}
+
+/// A name inside a comment, which it must not end.
+fn comment(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_graphic() && !matches!(c, '*' | '/' | '\\' | '?') { c } else { '_' }).collect()
+}
+
+/// Definitions of the sizes of one tensor, or of number, sizes and first elements of several.
+fn sizes(prefix: &str, ports: &[Port]) -> String {
+    let mut text = String::new();
+    if ports.len() > 1 {
+        let _ = writeln!(text, "#define {prefix}_COUNT {}", ports.len());
+    }
+    for (i, port) in ports.iter().enumerate() {
+        let one = if ports.len() == 1 { prefix.to_owned() } else { format!("{prefix}_{i}") };
+        let s = port.tensor.shape;
+        if ports.len() > 1 {
+            let _ = writeln!(text, "#define {one}_NAME {}\n#define {one}_OFFSET {}", literal(&port.name), port.offset);
+        }
+        let _ = writeln!(text, "#define {one}_HEIGHT {}\n#define {one}_WIDTH {}\n#define {one}_CHANNELS {}", s.h, s.w, s.c);
+    }
+    text
+}
+
+/// What the elements of the first input are.
 fn pixels(plan: &Plan) -> &'static str {
     let preprocess = &plan.preprocess;
-    match (preprocess.in_graph, preprocess.order, plan.input.shape.c) {
+    match (preprocess.in_graph, preprocess.order, plan.input_shape().c) {
         (true, _, 3) => ", red green blue, 0..255",
         (true, ..) => ", pixels 0..255",
         (false, ColorOrder::Rgb, 3) => ", red green blue, normalised",

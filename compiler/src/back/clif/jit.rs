@@ -1,13 +1,13 @@
 //! A plan compiled in memory, for this machine.
 
 use mnc_runtime::isa::Isa;
-use mnc_runtime::net::{Net, RunError};
+use mnc_runtime::net::{Net, Port, RunError};
 use mnc_runtime::team::Team;
 
 use super::ClifError;
 use super::exec::{Code, Lengths, Memory};
 use super::module;
-use crate::plan::{ALIGN, Plan, Tensor};
+use crate::plan::{self, ALIGN, Plan};
 
 /// A compiled net with its weights, its arena and a team of as many threads as the plan is made for. Its executable memory is released on drop.
 pub struct JitNet {
@@ -15,8 +15,8 @@ pub struct JitNet {
     team: Team,
     weights: Aligned,
     arena: Aligned,
-    input: Tensor,
-    output: Tensor,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
 }
 
 /// How code in memory computes.
@@ -60,18 +60,18 @@ pub fn compile_jit_with(plan: &Plan, options: JitOptions) -> Result<JitNet, Clif
         team: Team::new(plan.threads),
         weights: Aligned::from(&plan.weights.data),
         arena: Aligned::zeroed(lengths.arena),
-        input: plan.input,
-        output: plan.output,
+        inputs: plan.inputs.iter().map(plan::Port::runtime).collect(),
+        outputs: plan.outputs.iter().map(plan::Port::runtime).collect(),
     })
 }
 
 impl Net for JitNet {
-    fn input_shape(&self) -> [usize; 4] {
-        self.input.shape.dims()
+    fn inputs(&self) -> &[Port] {
+        &self.inputs
     }
 
-    fn output_shape(&self) -> [usize; 4] {
-        self.output.shape.dims()
+    fn outputs(&self) -> &[Port] {
+        &self.outputs
     }
 
     fn arena_bytes(&self) -> usize {
@@ -79,14 +79,14 @@ impl Net for JitNet {
     }
 
     fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        RunError::check(input.len(), self.input.shape.elements(), output.len(), self.output.shape.elements())?;
+        RunError::check(input.len(), self.input_len(), output.len(), self.output_len())?;
         self.code.run(&mut self.team, self.weights.get(), input, output, self.arena.get_mut());
         Ok(())
     }
 
     /// By the caller's team instead of the net's own.
     fn run_on(&mut self, team: &mut Team, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        RunError::check(input.len(), self.input.shape.elements(), output.len(), self.output.shape.elements())?;
+        RunError::check(input.len(), self.input_len(), output.len(), self.output_len())?;
         self.code.run(team, self.weights.get(), input, output, self.arena.get_mut());
         Ok(())
     }

@@ -123,7 +123,7 @@ pub(super) fn check_layers(plan: &Plan) -> Result<(), ClifError> {
             Place::Arena(id) if plan.memory.buffers[id.0].pitch > step.output_shape.c => {
                 return refuse(&step.name, "gaps between pixels");
             }
-            Place::Arena(_) | Place::Input | Place::Output => {}
+            Place::Arena(_) | Place::Input(_) | Place::Output(_) => {}
         }
         if let Kernel::Conv { params, .. } = &step.kernel
             && params.groups != 1
@@ -234,8 +234,8 @@ impl<'m, M: Module> Compiler<'m, M> {
 fn address(e: &mut Emit<'_>, plan: &Plan, bases: &[Value], operand: Operand) -> Value {
     let (base, offset) = match operand {
         Operand::Weight(id) => (bases[0], plan.weights.entries[id.0].offset as i64 * FLOAT),
-        Operand::Place(Place::Input) => (bases[1], 0),
-        Operand::Place(Place::Output) => (bases[2], 0),
+        Operand::Place(Place::Input(at)) => (bases[1], at as i64 * FLOAT),
+        Operand::Place(Place::Output(at)) => (bases[2], at as i64 * FLOAT),
         Operand::Place(Place::Arena(id) | Place::Ring { buffer: id, .. }) => (bases[3], plan.memory.buffers[id.0].offset as i64),
     };
     e.at(base, offset)

@@ -20,7 +20,8 @@ pub use data::{WeightFile, layout_key, weight_file};
 pub use format::format;
 
 use crate::front::ColorOrder;
-use crate::plan::{Plan, Tensor};
+use crate::ir::Shape;
+use crate::plan::{Plan, Port};
 use format::Comments;
 
 /// What the emitted code is called and where it finds its weights.
@@ -146,7 +147,7 @@ fn docs(plan: &Plan, options: &Options) -> Vec<String> {
     if !docs.is_empty() {
         docs.push(String::new());
     }
-    docs.push(format!(" `{}`: {} -> {}, f32, NHWC.", plan.name, plan.input.shape, plan.output.shape));
+    docs.push(format!(" `{}`: {} -> {}, f32, NHWC.", plan.name, shapes(&plan.inputs), shapes(&plan.outputs)));
     docs.push(String::new());
     docs.push(format!(" * {} multiply-adds, {} parameters", plan.macs, plan.params));
     docs.push(format!(
@@ -162,15 +163,33 @@ fn docs(plan: &Plan, options: &Options) -> Vec<String> {
     docs
 }
 
-fn shape_of(tensor: Tensor) -> TokenStream {
-    let dims = tensor.shape.dims().map(int);
+/// `1x224x224x3`; of several with their names: `left 1x8x8x3, right 1x8x8x3`.
+fn shapes(ports: &[Port]) -> String {
+    match ports {
+        [one] => one.tensor.shape.to_string(),
+        _ => ports.iter().map(|p| format!("{} {}", p.name, p.tensor.shape)).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn shape_of(shape: Shape) -> TokenStream {
+    let dims = shape.dims().map(int);
     quote! { [#(#dims),*] }
+}
+
+/// The list for the trait.
+fn port_list(ports: &[Port]) -> TokenStream {
+    let ports = ports.iter().map(|p| {
+        let (name, shape, first) = (&p.name, shape_of(p.tensor.shape), int(p.offset));
+        quote! { net::Port::new(#name, #shape, #first) }
+    });
+    quote! { &[#(#ports),*] }
 }
 
 /// The associated constants.
 fn constants(plan: &Plan, options: &Options) -> TokenStream {
-    let (input, output) = (shape_of(plan.input), shape_of(plan.output));
-    let (in_len, out_len) = (int(plan.input.shape.elements()), int(plan.output.shape.elements()));
+    let (input, output) = (shape_of(plan.input_shape()), shape_of(plan.output_shape()));
+    let (inputs, outputs) = (port_list(&plan.inputs), port_list(&plan.outputs));
+    let (in_len, out_len) = (int(plan.input_len()), int(plan.output_len()));
     let (arena, weight_bytes) = (int(arena_floats(plan) * 4), int(plan.weights.bytes()));
     let threads = int(plan.threads);
     let (macs, params) = (Literal::u64_unsuffixed(plan.macs), Literal::u64_unsuffixed(plan.params));
@@ -183,13 +202,17 @@ fn constants(plan: &Plan, options: &Options) -> TokenStream {
         }
     });
     quote! {
-        /// Batch, rows, columns, channels of the input.
+        /// What it takes: name, shape, and place among the elements of `input`.
+        pub const INPUTS: &'static [net::Port] = #inputs;
+        /// What it gives: name, shape, and place among the elements of `output`.
+        pub const OUTPUTS: &'static [net::Port] = #outputs;
+        /// Batch, rows, columns, channels of the first input.
         pub const INPUT_SHAPE: [usize; 4] = #input;
-        /// Batch, rows, columns, channels of the output.
+        /// Batch, rows, columns, channels of the first output.
         pub const OUTPUT_SHAPE: [usize; 4] = #output;
-        /// Elements of the input.
+        /// Elements of all inputs.
         pub const INPUT_LEN: usize = #in_len;
-        /// Elements of the output.
+        /// Elements of all outputs.
         pub const OUTPUT_LEN: usize = #out_len;
         /// Size of the arena, the only memory an inference writes besides the output.
         pub const ARENA_BYTES: usize = #arena;
@@ -207,11 +230,11 @@ fn constants(plan: &Plan, options: &Options) -> TokenStream {
     }
 }
 
-/// The way from pixels to the input tensor.
+/// The way from pixels to the input tensor; of several to the first.
 fn preprocess(plan: &Plan) -> TokenStream {
     let p = &plan.preprocess;
-    let channels = plan.input.shape.c;
-    let len = int(plan.input.shape.elements());
+    let channels = plan.input_shape().c;
+    let len = int(plan.input_shape().elements());
     if p.in_graph {
         return quote! {
             /// Brings `pixels` (rows of RGB or grey bytes, already of the input's size) into `input`; mean and deviation are part of the net.
@@ -243,7 +266,7 @@ fn preprocess(plan: &Plan) -> TokenStream {
 
 /// `new`, `run`, `run_in`, `run_on` and the trait.
 fn entry(plan: &Plan, options: &Options, name: &Ident) -> TokenStream {
-    let (n_in, n_out) = (int(plan.input.shape.elements()), int(plan.output.shape.elements()));
+    let (n_in, n_out) = (int(plan.input_len()), int(plan.output_len()));
     let floats = int(arena_floats(plan));
     let new = quote! {
         /// The net with a zeroed arena of its own; in a `static` it costs no space in the program file.
@@ -260,12 +283,12 @@ fn entry(plan: &Plan, options: &Options, name: &Ident) -> TokenStream {
         }
     };
     let shape_methods = quote! {
-        fn input_shape(&self) -> [usize; 4] {
-            #name::INPUT_SHAPE
+        fn inputs(&self) -> &[net::Port] {
+            #name::INPUTS
         }
 
-        fn output_shape(&self) -> [usize; 4] {
-            #name::OUTPUT_SHAPE
+        fn outputs(&self) -> &[net::Port] {
+            #name::OUTPUTS
         }
 
         fn arena_bytes(&self) -> usize {

@@ -74,8 +74,14 @@ fn step(step: &Step) -> TokenStream {
 fn view(view: &View) -> TokenStream {
     let View { place, rows, width, channels, pitch } = *view;
     let place = match place {
-        Place::Input => quote! { Input },
-        Place::Output => quote! { Output },
+        Place::Input(at) => {
+            let at = int(at);
+            quote! { Input(#at) }
+        }
+        Place::Output(at) => {
+            let at = int(at);
+            quote! { Output(#at) }
+        }
         Place::Arena(at) => {
             let at = int(at);
             quote! { Arena(#at) }

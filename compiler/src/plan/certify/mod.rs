@@ -17,7 +17,7 @@ mod stream;
 
 use self::demand::{Demand, demand};
 use self::stream::Overwritten;
-use super::{ALIGN, Buffer, BufferId, Place, Plan, Proof, Stage, Step, WeightId};
+use super::{ALIGN, Buffer, BufferId, Place, Plan, Port, Proof, Stage, Step, WeightId};
 use crate::ir::Shape;
 
 /// Checks every invariant of a plan; see the module.
@@ -29,6 +29,8 @@ pub fn certify(plan: &Plan) -> Result<(), Vec<String>> {
     if plan.threads == 0 {
         wrong.push("it is for no thread".to_owned());
     }
+    check_ports("input", &plan.inputs, &mut wrong);
+    check_ports("output", &plan.outputs, &mut wrong);
     check_weights(plan, &mut wrong);
     check_buffers(plan, &mut wrong);
     if wrong.is_empty() {
@@ -36,6 +38,24 @@ pub fn certify(plan: &Plan) -> Result<(), Vec<String>> {
         simulate(plan, &mut wrong);
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+/// The caller's tensors stand one behind the other, under names of their own.
+fn check_ports(what: &str, ports: &[Port], wrong: &mut Vec<String>) {
+    let mut end = Some(0usize);
+    for (i, port) in ports.iter().enumerate() {
+        let elements = port.tensor.shape.checked_elements().filter(|&n| n > 0);
+        if Some(port.offset) != end || elements.is_none() {
+            wrong.push(format!("{what} {} does not stand behind those before it", port.name));
+        }
+        if ports[..i].iter().any(|p| p.name == port.name) {
+            wrong.push(format!("two {what}s are called {}", port.name));
+        }
+        end = elements.and_then(|n| port.offset.checked_add(n));
+    }
+    if ports.is_empty() {
+        wrong.push(format!("it has no {what}"));
+    }
 }
 
 fn check_weights(plan: &Plan, wrong: &mut Vec<String>) {
@@ -100,9 +120,10 @@ struct Run<'p> {
     cells: Vec<Option<usize>>,
     /// By buffer.
     held: Vec<Option<Held>>,
-    output: Option<Held>,
-    /// The stage that last read the caller's input.
-    input_read: Option<usize>,
+    /// By output.
+    outputs: Vec<Option<Held>>,
+    /// The stage that last read each of the caller's inputs.
+    input_read: Vec<Option<usize>>,
     /// First and last use, by buffer, in stages.
     lives: Vec<Option<(usize, usize)>>,
 }
@@ -113,15 +134,21 @@ fn simulate(plan: &Plan, wrong: &mut Vec<String>) {
     cuts.sort_unstable();
     cuts.dedup();
     let (cells, held, lives) = (vec![None; cuts.len()], vec![None; buffers], vec![None; buffers]);
-    let mut run = Run { plan, cuts, cells, held, output: None, input_read: None, lives };
+    let (outputs, input_read) = (vec![None; plan.outputs.len()], vec![None; plan.inputs.len()]);
+    let mut run = Run { plan, cuts, cells, held, outputs, input_read, lives };
     let mut count = 0;
     for (now, stage) in plan.stages.iter().enumerate() {
         run.stage(now, stage, count, wrong);
         count += stage.steps.len();
     }
-    match run.output {
-        Some(held) if held.by + 1 == count && held.shape == plan.output.shape => {}
-        _ => wrong.push("the last step does not write the output".to_owned()),
+    for (port, held) in plan.outputs.iter().zip(&run.outputs) {
+        if held.is_none_or(|h| h.shape != port.tensor.shape) {
+            wrong.push(format!("no step writes the output {}", port.name));
+        }
+    }
+    // Whatever comes last leads to nothing else.
+    if !run.outputs.iter().flatten().any(|h| h.by + 1 == count) {
+        wrong.push("the last step does not write an output".to_owned());
     }
     check_lives(plan, &run, wrong);
     let macs: u64 = plan.steps().map(|s| s.macs).sum();
@@ -149,8 +176,11 @@ fn check_lives(plan: &Plan, run: &Run<'_>, wrong: &mut Vec<String>) {
     if peak != memory.lower_bound_bytes as u128 {
         wrong.push(format!("{peak} bytes are alive at once, not {}", memory.lower_bound_bytes));
     }
-    let input = plan.input.bytes() as u128;
-    let with_input = live.iter().enumerate().map(|(t, l)| l + if run.input_read >= Some(t) { input } else { 0 });
+    let unread = |t: usize| {
+        let ports = plan.inputs.iter().zip(&run.input_read).filter(|&(_, &read)| read >= Some(t));
+        ports.map(|(p, _)| p.tensor.bytes() as u128).sum::<u128>()
+    };
+    let with_input = live.iter().enumerate().map(|(t, l)| l + unread(t));
     let with_input = with_input.max().unwrap_or(0);
     if with_input != memory.peak_with_input_bytes as u128 {
         wrong.push(format!("{with_input} bytes are alive with the input, not {}", memory.peak_with_input_bytes));
@@ -159,12 +189,17 @@ fn check_lives(plan: &Plan, run: &Run<'_>, wrong: &mut Vec<String>) {
     let shapes = plan.steps().map(|s| (s.output, s.output_shape.c));
     let plain = shapes.into_iter().all(|(place, c)| match place {
         Place::Arena(id) => memory.buffers.get(id.0).is_some_and(|b| b.pitch <= c),
-        Place::Input | Place::Output => true,
+        Place::Input(_) | Place::Output(_) => true,
         Place::Ring { .. } => false,
     });
     if plain && memory.layerwise_bound_bytes != memory.lower_bound_bytes {
         wrong.push(format!("layer by layer it takes {}, not {}", memory.lower_bound_bytes, memory.layerwise_bound_bytes));
     }
+}
+
+/// The port that begins at element `at`.
+fn port_at(ports: &[Port], at: usize) -> Option<usize> {
+    ports.iter().position(|p| p.offset == at)
 }
 
 impl Run<'_> {
@@ -242,17 +277,18 @@ impl Run<'_> {
         let shape = step.output_shape;
         let held = Some(Held { by: count, shape });
         let (id, rows) = match step.output {
-            Place::Input => return Err("it writes to the caller's input".to_owned()),
-            Place::Output if shape.elements() != self.plan.output.shape.elements() => {
-                return Err(format!("{shape} does not fill the output"));
-            }
-            Place::Output if last => {
-                self.output = held;
+            Place::Input(_) => return Err("it writes to the caller's input".to_owned()),
+            Place::Output(at) if last => {
+                let port = port_at(&self.plan.outputs, at).ok_or_else(|| format!("no output begins at element {at}"))?;
+                if shape.elements() != self.plan.outputs[port].tensor.shape.elements() {
+                    return Err(format!("{shape} does not fill the output"));
+                }
+                self.outputs[port] = held;
                 return Ok(());
             }
             Place::Arena(id) if last => (id, None),
             Place::Ring { buffer, rows } if !last => (buffer, Some(rows)),
-            Place::Output | Place::Arena(_) | Place::Ring { .. } => {
+            Place::Output(_) | Place::Arena(_) | Place::Ring { .. } => {
                 return Err("all steps of a stage but the last write rings, and no other".to_owned());
             }
         };
@@ -284,8 +320,9 @@ impl Run<'_> {
     fn shares_bytes(&self, a: Place, b: Place) -> bool {
         let buffer = |place| match place {
             Place::Arena(id) | Place::Ring { buffer: id, .. } => self.plan.memory.buffers.get(id.0),
-            Place::Input | Place::Output => None,
+            Place::Input(_) | Place::Output(_) => None,
         };
+        // What is written of the caller's is a whole output.
         match (buffer(a), buffer(b)) {
             (Some(a), Some(b)) => a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes,
             _ => a == b,
@@ -312,11 +349,15 @@ impl Run<'_> {
 
     fn read(&mut self, now: usize, place: Place, shape: Shape) -> Result<(), String> {
         let held = match place {
-            Place::Input => {
-                self.input_read = self.input_read.max(Some(now));
-                Some(self.plan.input.shape)
+            Place::Input(at) => {
+                let port = port_at(&self.plan.inputs, at).ok_or_else(|| format!("no input begins at element {at}"))?;
+                self.input_read[port] = Some(now);
+                Some(self.plan.inputs[port].tensor.shape)
             }
-            Place::Output => self.output.map(|h| h.shape),
+            Place::Output(at) => {
+                let port = port_at(&self.plan.outputs, at).ok_or_else(|| format!("no output begins at element {at}"))?;
+                self.outputs[port].map(|h| h.shape)
+            }
             Place::Ring { .. } => return Err("it reads a ring that the step before it does not write".to_owned()),
             Place::Arena(id) => match self.plan.memory.buffers.get(id.0) {
                 None => return Err(format!("there is no buffer {}", id.0)),

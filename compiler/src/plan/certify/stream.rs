@@ -152,6 +152,6 @@ fn band(stage: &Stage, windows: &[Window], rows: std::ops::Range<usize>, overwri
 fn ring_rows(step: &Step) -> usize {
     match step.output {
         Place::Ring { rows, .. } => rows.max(1),
-        Place::Input | Place::Output | Place::Arena(_) => 1,
+        Place::Input(_) | Place::Output(_) | Place::Arena(_) => 1,
     }
 }
