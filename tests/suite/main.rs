@@ -11,6 +11,7 @@ mod ends;
 mod r#gen;
 mod golden;
 mod images;
+mod import;
 mod macros;
 mod object;
 mod package;

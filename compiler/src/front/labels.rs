@@ -2,20 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ast::{LabelsFrom, Spec};
+use super::ast::{Labels, LabelsFrom};
 use super::read_text;
-use crate::diag::{Diagnostic, Diagnostics};
+use crate::diag::{Diagnostic, Diagnostics, Span};
 use crate::ir::Graph;
 
 /// Longest label file that is read.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The labels of `spec`, and whether `classes` and their number agree with the outputs of `graph`.
-pub(super) fn read(spec: &Spec, base: &Path, graph: &Graph, files: &mut Vec<PathBuf>, out: &mut Diagnostics) -> Vec<String> {
+/// The names that `labels` stands for, and whether `classes` and their number agree with the outputs of `graph`.
+pub(super) fn read(
+    labels: Option<&Labels>,
+    classes: Option<&(usize, Span)>,
+    base: &Path,
+    graph: &Graph,
+    files: &mut Vec<PathBuf>,
+    out: &mut Diagnostics,
+) -> Vec<String> {
     // Of several outputs one has a number a class.
     let is_there = |n: usize| graph.outputs.iter().any(|&id| graph.shape(id).c == n);
     let outputs = graph.shape(graph.outputs[0]).c;
-    if let Some((classes, span)) = &spec.classes
+    if let Some((classes, span)) = classes
         && !is_there(*classes)
     {
         let message = format!("the net has {outputs} outputs, `classes` says {classes}");
@@ -26,7 +33,7 @@ pub(super) fn read(spec: &Spec, base: &Path, graph: &Graph, files: &mut Vec<Path
         );
         return Vec::new();
     }
-    let Some(labels) = &spec.labels else { return Vec::new() };
+    let Some(labels) = labels else { return Vec::new() };
     let names: Vec<String> = match &labels.from {
         LabelsFrom::Inline(names) => names.clone(),
         LabelsFrom::File(path) => {

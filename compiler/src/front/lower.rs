@@ -15,7 +15,7 @@ use super::layer::{Layer, LayerKind, Moments, Role, Tag, Tensor, Unit};
 use super::{ColorOrder, Preprocess};
 use crate::diag::{Diagnostic, Span};
 use crate::ir::op::{BatchNorm, Conv, Dense, Depthwise, Normalize, Pad, Pool};
-use crate::ir::{ConstId, Graph, NodeId, Op, Padding};
+use crate::ir::{ConstId, Consts, Graph, NodeId, Op, Padding};
 
 /// Gives the elements of one tensor of a layer (the layer's index is its position in [`Lowered::layers`]).
 pub(super) type Source<'a> = dyn FnMut(usize, &Layer, Tensor, Moments) -> Vec<f32> + 'a;
@@ -72,6 +72,17 @@ struct Make {
     stride: [usize; 2],
 }
 
+/// Raw RGB pixels of `n` channels to the net's scale: `(p / 255 - mean) / std`.
+pub(super) fn normalize(p: &Preprocess, n: usize, consts: &mut Consts) -> Op {
+    let order = match p.order {
+        ColorOrder::Rgb => (0..n).collect(),
+        ColorOrder::Bgr => (0..n).rev().collect(),
+    };
+    let scale = p.std.iter().map(|s| (1.0 / (255.0 * s)) as f32).collect::<Vec<_>>();
+    let shift = p.mean.iter().zip(&p.std).map(|(m, s)| (-m / s) as f32).collect::<Vec<_>>();
+    Op::Normalize(Normalize { order, scale: consts.add(scale), shift: consts.add(shift) })
+}
+
 impl Lower<'_, '_> {
     /// Adds a node whose output has second moment `moment`.
     fn add(&mut self, span: &Span, name: String, op: Op, inputs: &[NodeId], moment: f64) -> Result<NodeId, Diagnostic> {
@@ -102,16 +113,9 @@ impl Lower<'_, '_> {
     /// Raw pixels to the net's scale: `(p / 255 - mean) / std`.
     fn normalize(&mut self, p: &Preprocess, x: NodeId) -> Result<NodeId, Diagnostic> {
         let n = self.channels(x);
-        let order = match p.order {
-            ColorOrder::Rgb => (0..n).collect(),
-            ColorOrder::Bgr => (0..n).rev().collect(),
-        };
-        let scale = p.std.iter().map(|s| (1.0 / (255.0 * s)) as f32).collect::<Vec<_>>();
-        let shift = p.mean.iter().zip(&p.std).map(|(m, s)| (-m / s) as f32).collect::<Vec<_>>();
-        let consts = &mut self.out.graph.consts;
-        let op = Normalize { order, scale: consts.add(scale), shift: consts.add(shift) };
+        let op = normalize(p, n, &mut self.out.graph.consts);
         let span = self.spec.span.clone();
-        self.add(&span, "normalize".into(), Op::Normalize(op), &[x], 1.0)
+        self.add(&span, "normalize".into(), op, &[x], 1.0)
     }
 
     /// All repetitions of `block`, whose name is prefixed by `prefix`.
@@ -207,7 +211,7 @@ impl Lower<'_, '_> {
             Body::Pool { kind, kernel, stride } => {
                 let shape = self.out.graph.shape(x);
                 let pad = at.block.style.padding.resolve(shape.h, shape.w, *kernel, *stride);
-                let op = Pool { kind: *kind, kernel: *kernel, stride: *stride, pad, count_padding: false };
+                let op = Pool { kind: *kind, kernel: *kernel, stride: *stride, pad };
                 self.add(span, format!("{}.pool", at.name), Op::Pool(op), &[x], self.moment(x))
             }
             Body::GlobalAvgPool => {
@@ -405,24 +409,10 @@ fn op(make: Make, weight: ConstId, bias: Option<ConstId>) -> Op {
     match make.kind {
         LayerKind::Conv { kernel, in_c, out_c, groups } => {
             let (residual, pool) = (false, false);
-            Op::Conv(Conv {
-                in_c,
-                out_c,
-                kernel,
-                stride,
-                dilation: [1, 1],
-                groups,
-                pad,
-                pad_value,
-                weight,
-                bias,
-                act,
-                residual,
-                pool,
-            })
+            Op::Conv(Conv { in_c, out_c, kernel, stride, groups, pad, pad_value, weight, bias, act, residual, pool })
         }
         LayerKind::Depthwise { kernel, channels, multiplier } => {
-            Op::Depthwise(Depthwise { channels, multiplier, kernel, stride, dilation: [1, 1], pad, pad_value, weight, bias, act })
+            Op::Depthwise(Depthwise { channels, multiplier, kernel, stride, pad, pad_value, weight, bias, act })
         }
         LayerKind::Dense { in_c, out_c } => Op::Dense(Dense { in_c, out_c, weight, bias, act }),
     }

@@ -5,6 +5,7 @@
 //!    -> Spec                                 check/       against the grammar, which ast.rs documents
 //!    -> Graph                                lower.rs     bare ops; layer.rs lists what has weights
 //!    with weights                            seed.rs, or checkpoint.rs + names.rs
+//! model.onnx                -> Graph         onnx/        layouts turned, shape arithmetic done; `[net]`, `[passes]`, `[plan]` by --set
 //! ```
 //! To add a block kind: a row of the grammar and a variant of [`ast::Body`]; then the compiler names every `match` that must
 //! learn it; its word in `check/block.rs`.
@@ -17,6 +18,7 @@ mod labels;
 mod layer;
 mod lower;
 mod names;
+mod onnx;
 mod seed;
 pub mod sets;
 pub mod tune;
@@ -180,11 +182,22 @@ pub type Loaded = (Net, Diagnostics);
 /// Longest spec that is read.
 const MAX_SPEC_BYTES: u64 = 4 << 20;
 
-/// Loads the spec at `path` with the tuning file beside it, changed by `sets` (see [`sets`]), with the checkpoint `weights` in place of what it says itself.
+/// Whether the file at `path` is a model of another tool, by its name, and not a spec.
+#[must_use]
+pub fn is_model(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
+}
+
+/// Loads the spec or model at `path` with the tuning file beside it, changed by `sets` (see [`sets`]), with the checkpoint `weights` in place of what it says itself.
 ///
 /// # Errors
 /// Everything that is wrong with the spec, or else with its labels and checkpoint.
 pub fn load(path: &Path, sets: &[(String, String)], weights: Option<&Path>) -> Result<Loaded, Diagnostics> {
+    if is_model(path) {
+        let (mut net, mut warnings) = onnx::load(path, sets, weights)?;
+        tune::attach(&mut net, path, &mut warnings);
+        return Ok((net, warnings));
+    }
     let shown = path.display().to_string();
     let text = read_text(path, MAX_SPEC_BYTES).map_err(|e| vec![Diagnostic::error(format!("cannot read {shown}: {e}"))])?;
     let root = parse_toml(&text, &shown)?;
@@ -221,7 +234,7 @@ pub fn check_and_lower(
         return Err(mistakes);
     }
     let mut files = Vec::new();
-    let labels = labels::read(&spec, base_dir, &dry.graph, &mut files, &mut mistakes);
+    let labels = labels::read(spec.labels.as_ref(), spec.classes.as_ref(), base_dir, &dry.graph, &mut files, &mut mistakes);
     let lowered = with_weights(&spec, base_dir, weights, &dry, &mut files, &mut mistakes);
     let (Some((graph, weights_from)), []) = (lowered, mistakes.as_slice()) else { return Err(mistakes) };
     let (name, preprocess, passes, plan) = (spec.name, spec.preprocess, spec.passes, spec.plan);

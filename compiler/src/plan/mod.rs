@@ -293,11 +293,9 @@ pub enum Kernel {
         /// Which.
         act: params::Activation,
     },
-    /// Softmax over the channels of every pixel; where `output == input` it is done in place.
+    /// Softmax over `c` elements; where `output == input` it is done in place.
     Softmax {
-        /// Pixels.
-        pixels: usize,
-        /// Channels.
+        /// Elements.
         c: usize,
     },
     /// `y[c] = x[order[c]] * scale[c] + shift[c]`

@@ -1,9 +1,11 @@
 //! Checks a tree against the grammar ([`super::ast`]) and makes the typed spec; every mistake is collected.
 
 mod block;
+mod frame;
 mod reader;
 mod tune;
 
+pub(super) use self::frame::{Frame, as_identifier, check_frame};
 pub(super) use self::tune::tuned;
 
 use std::collections::BTreeMap;
@@ -118,7 +120,10 @@ fn default_defaults() -> Defaults {
 fn check_net(value: &Value, out: &mut Diagnostics) -> Option<NetTable> {
     let mut r = Reader::new(table(value, out)?, &value.span, "`[net]`");
     let name = r.need("name", "name = \"my_net\"", out).and_then(|v| identifier(v, out)).unwrap_or_else(|| "net".into());
-    let input = r.need("input", "input = { height = 224, width = 224 }", out).and_then(|v| check_input(v, out));
+    let input = r
+        .need("input", "input = { height = 224, width = 224 }", out)
+        .and_then(|v| check_input(v, false, out))
+        .map(|i| (i.shape, i.preprocess));
     let plain = default_defaults();
     let alpha = r.get("alpha").and_then(|v| check_alpha(v, out)).unwrap_or(plain.alpha);
     let round_to = r.get("round_to").and_then(|v| int(v, 1..=1024, out)).unwrap_or(8);
@@ -171,11 +176,20 @@ fn check_padding(value: &Value, out: &mut Diagnostics) -> Option<PadRule> {
     word(value, &[("torch", PadRule::Torch), ("same", PadRule::Same), ("valid", PadRule::Fixed(0))], out)
 }
 
-fn check_input(value: &Value, out: &mut Diagnostics) -> Option<(Shape, Preprocess)> {
+/// A checked `input`.
+struct Input {
+    name: String,
+    shape: Shape,
+    preprocess: Preprocess,
+}
+
+/// `input`; a spec of layers refers to it by its `name`, if it is `named`.
+fn check_input(value: &Value, named: bool, out: &mut Diagnostics) -> Option<Input> {
     let mut r = Reader::new(table(value, out)?, &value.span, "`input`");
+    let name = if named { r.get("name").and_then(|v| string(v, out)) } else { None }.unwrap_or("input").to_owned();
     let height = r.need("height", "height = 224", out).and_then(|v| int(v, 1..=MAX_SIDE, out));
     let width = r.need("width", "width = 224", out).and_then(|v| int(v, 1..=MAX_SIDE, out));
-    let channels = r.get("channels").map_or(Some(3), |v| int(v, 1..=1024, out));
+    let channels = r.get("channels").map_or(Some(3), |v| int(v, 1..=MAX_CHANNELS, out));
     let mean = r.get("mean");
     let std = r.get("std");
     let order = r.get("order").and_then(|v| word(v, &[("rgb", ColorOrder::Rgb), ("bgr", ColorOrder::Bgr)], out));
@@ -207,7 +221,7 @@ fn check_input(value: &Value, out: &mut Diagnostics) -> Option<(Shape, Preproces
     if order == ColorOrder::Bgr && channels != 3 {
         out.push(Diagnostic::error(format!("an input of {channels} channels has no colour order")).at(&value.span, ""));
     }
-    Some((shape, Preprocess { resize, filter, order, mean, std, in_graph: pixels }))
+    Some(Input { name, shape, preprocess: Preprocess { resize, filter, order, mean, std, in_graph: pixels } })
 }
 
 fn check_resize(value: &Value, longer: usize, out: &mut Diagnostics) -> Option<Resize> {

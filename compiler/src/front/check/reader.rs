@@ -9,7 +9,7 @@ use crate::diag::{Diagnostic, Diagnostics, Span, nearest};
 use crate::front::value::{Kind, Table, Value};
 
 /// One table being read.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     table: &'a Table,
     /// Where the table stands, for missing keys.
     pub(super) span: &'a Span,

@@ -1,10 +1,10 @@
-//! Max and average pooling by windows.
+//! Max and average pooling by windows; an average counts only elements inside the input.
 
 use super::{PoolKind, ShapeError, shape_err};
 use crate::ir::shape::window_out;
 use crate::ir::{Padding, Shape};
 
-/// Attributes of [`crate::ir::Op::Pool`]. Padding belongs to the op: it never wins a maximum, and is averaged only if counted.
+/// Attributes of [`crate::ir::Op::Pool`]. Padding belongs to the op (it never wins a maximum and is not averaged).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
     /// Max or average.
@@ -15,8 +15,6 @@ pub struct Pool {
     pub stride: [usize; 2],
     /// Padding; less than the window on every side, so that no window is empty.
     pub pad: Padding,
-    /// An average is over the whole window, the padding as zeros; else over the elements inside the input.
-    pub count_padding: bool,
 }
 
 impl Pool {

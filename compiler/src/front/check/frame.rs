@@ -1,0 +1,107 @@
+//! What stands around a network that is not made of blocks: `[net]` without the defaults of blocks, `[passes]`, `[plan]`.
+
+use super::reader::{Reader, array, string, table};
+use super::{Input, check_input, check_labels, check_passes, check_plan, identifier};
+use crate::diag::{Diagnostic, Diagnostics, Span};
+use crate::front::ast::Labels;
+use crate::front::value::{Kind, Table, Value};
+use crate::front::{PassOptions, PlanOptions, Preprocess};
+use crate::ir::Shape;
+
+/// Most inputs of a net.
+const MAX_INPUTS: usize = 64;
+
+/// Everything about a net but its layers and weights.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    /// The net's name.
+    pub(crate) name: String,
+    /// The inputs by name, at least one.
+    pub(crate) inputs: Vec<(String, Shape)>,
+    /// How a picture becomes the first input.
+    pub(crate) preprocess: Preprocess,
+    /// Where class names come from.
+    pub(crate) labels: Option<Labels>,
+    /// Which results are wanted, by name; `None` for all (of a model) or the last layer's (of a spec).
+    pub(crate) outputs: Option<Vec<(String, Span)>>,
+    /// Switches of optional passes.
+    pub(crate) passes: PassOptions,
+    /// What the plan is made for.
+    pub(crate) plan: PlanOptions,
+}
+
+/// Checks `[net]` as one of a net without blocks, `[passes]` and `[plan]`; what else stands in `root` is `rest`'s to read.
+pub(crate) fn check_frame<'a>(
+    root: &'a Value,
+    out: &mut Diagnostics,
+    rest: impl FnOnce(&mut Reader<'a>, &mut Diagnostics),
+) -> Option<Frame> {
+    static EMPTY: Table = Table { entries: Vec::new() };
+    let top = table(root, out).unwrap_or(&EMPTY);
+    let mut r = Reader::new(top, &root.span, "the spec");
+    let net = r.need("net", "[net]", out);
+    let passes = r.get("passes");
+    let plan = r.get("plan");
+    rest(&mut r, out);
+    r.finish(out);
+    let passes = passes.map_or_else(PassOptions::default, |v| check_passes(v, out));
+    let plan = plan.map_or_else(PlanOptions::default, |v| check_plan(v, out));
+    let net = net?;
+    let mut r = Reader::new(table(net, out)?, &net.span, "`[net]`");
+    let name = r.need("name", "name = \"my_net\"", out).and_then(|v| identifier(v, out)).unwrap_or_else(|| "net".into());
+    let inputs = match r.get("inputs") {
+        Some(list) => check_inputs(list, out),
+        None => {
+            r.need("input", "input = { height = 224, width = 224 }", out).and_then(|v| check_input(v, true, out)).map(|i| vec![i])
+        }
+    };
+    let labels = r.get("labels").and_then(|v| check_labels(v, out));
+    let outputs = r.get("outputs").and_then(|v| check_outputs(v, out));
+    r.finish(out);
+    let inputs = inputs?;
+    let preprocess = inputs.first()?.preprocess.clone();
+    let inputs = inputs.into_iter().map(|i| (i.name, i.shape)).collect();
+    Some(Frame { name, inputs, preprocess, labels, outputs, passes, plan })
+}
+
+/// `inputs`: a list of tables, each as `input` is with a `name`.
+fn check_inputs(value: &Value, out: &mut Diagnostics) -> Option<Vec<Input>> {
+    let items = array(value, "a list of tables", out)?;
+    if items.is_empty() || items.len() > MAX_INPUTS {
+        let d = Diagnostic::error(format!("{} inputs are not possible", items.len()));
+        out.push(d.at(&value.span, format!("from 1 to {MAX_INPUTS}")));
+    }
+    let inputs: Vec<Input> = items.iter().take(MAX_INPUTS).filter_map(|v| check_input(v, true, out)).collect();
+    for (i, input) in inputs.iter().enumerate() {
+        if inputs[..i].iter().any(|other| other.name == input.name) {
+            let d = Diagnostic::error(format!("two inputs are called `{}`", input.name));
+            out.push(d.at(&items[i].span, "the second one").help("give each a `name`"));
+        }
+    }
+    (inputs.len() == items.len()).then_some(inputs)
+}
+
+/// A list of names, or one.
+fn check_outputs(value: &Value, out: &mut Diagnostics) -> Option<Vec<(String, Span)>> {
+    if let Kind::String(name) = &value.kind {
+        return Some(vec![(name.clone(), value.span.clone())]);
+    }
+    let items = array(value, "a list of names", out)?;
+    if items.is_empty() {
+        out.push(Diagnostic::error("there are no outputs").at(&value.span, "name one"));
+    }
+    Some(items.iter().filter_map(|v| Some((string(v, out)?.to_owned(), v.span.clone()))).collect())
+}
+
+/// An identifier made of `text`, which may be anything.
+pub(crate) fn as_identifier(text: &str) -> String {
+    let mut name: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(100).collect();
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        name.insert_str(0, "net_");
+        name.truncate(100);
+    }
+    if syn::parse_str::<syn::Ident>(&name).is_err() {
+        name.push('_');
+    }
+    name
+}

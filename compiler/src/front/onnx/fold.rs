@@ -1,0 +1,697 @@
+//! Nodes whose inputs are constants are computed here and now: the shape arithmetic that exporters leave behind, and what they do
+//! to weights on the way.
+//!
+//! Semantics are those of ONNX's operator document (github.com/onnx/onnx, `docs/Operators.md`). Elements are f32, i64 or bool; a
+//! type that the file distinguishes further (int32, double) computes as the wider one of the three.
+
+use super::attrs::Attrs;
+use super::tensor::{Data, Tensor, bounded};
+
+/// A node to compute.
+pub(super) struct Call<'a, 'b> {
+    /// The operator.
+    pub(super) op: &'a str,
+    /// Version of ONNX's operators.
+    pub(super) opset: i64,
+    /// Its attributes.
+    pub(super) attrs: &'b Attrs<'a>,
+    /// How many results it has.
+    pub(super) outputs: usize,
+    /// Most elements of a result.
+    pub(super) budget: usize,
+}
+
+/// Its inputs; absent ones are optional.
+type Inputs<'a> = [Option<&'a Tensor>];
+
+/// The results, or `None` for an operator that is not computed here.
+///
+/// # Errors
+/// What does not fit, to be read after the node's name.
+pub(super) fn fold(call: &Call<'_, '_>, x: &Inputs<'_>) -> Result<Option<Vec<Tensor>>, String> {
+    let one = |t: Result<Tensor, String>| t.map(|t| Some(vec![t]));
+    match call.op {
+        "Identity" | "Dropout" | "Cast" | "CastLike" | "Neg" | "Abs" | "Floor" | "Ceil" | "Round" | "Sqrt" | "Reciprocal"
+        | "Exp" | "Log" | "Not" | "Relu" | "Sigmoid" | "Tanh" | "Sign" => one(unary(call, need(x, 0)?, x)),
+        "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual"
+        | "And" | "Or" => one(binary(call, need(x, 0)?, need(x, 1)?)),
+        "Min" | "Max" | "Sum" => {
+            let op = match call.op {
+                "Min" => "Min",
+                "Max" => "Max",
+                _ => "Add",
+            };
+            let mut all = x.iter().flatten();
+            let mut sum = (*all.next().ok_or("it has no inputs")?).clone();
+            for t in all {
+                sum = arithmetic(op, &sum, t, call.budget)?;
+            }
+            one(Ok(sum))
+        }
+        "Where" => one(choose(need(x, 0)?, need(x, 1)?, need(x, 2)?, call.budget)),
+        "Concat" => one(concat(call, x)),
+        "Slice" => one(slice(call, x)),
+        "Gather" => one(gather(call, need(x, 0)?, need(x, 1)?)),
+        "Split" => split(call, x).map(Some),
+        "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => {
+            let t = need(x, 0)?;
+            let dims = reshaped(call, &t.dims, x.get(1).copied().flatten())?;
+            one(Ok(Tensor { dims, data: t.data.clone() }))
+        }
+        "Transpose" => one(transpose(need(x, 0)?, call.attrs.ints("perm"))),
+        "Expand" => {
+            let t = need(x, 0)?;
+            let to = sizes(need(x, 1)?)?;
+            let dims = broadcast(&t.dims, &to)?;
+            one(expand(t, &dims, call.budget))
+        }
+        "Tile" => one(tile(need(x, 0)?, &sizes(need(x, 1)?)?, call.budget)),
+        "Range" => one(range(need(x, 0)?, need(x, 1)?, need(x, 2)?, call.budget)),
+        "ConstantOfShape" => {
+            let dims = sizes(need(x, 0)?)?;
+            let n = room(&dims, call.budget)?;
+            // `value` is decoded by the caller, who knows about external data, and stands behind the shape.
+            let data = match x.get(1).copied().flatten().map(|t| &t.data) {
+                None => Data::Float(vec![0.0; n]),
+                Some(Data::Float(v)) if v.len() == 1 => Data::Float(vec![v[0]; n]),
+                Some(Data::Int(v)) if v.len() == 1 => Data::Int(vec![v[0]; n]),
+                Some(Data::Bool(v)) if v.len() == 1 => Data::Bool(vec![v[0]; n]),
+                Some(_) => return Err("its `value` must have one element".into()),
+            };
+            one(Ok(Tensor { dims, data }))
+        }
+        "ReduceProd" | "ReduceSum" | "ReduceMin" | "ReduceMax" | "ReduceMean" => {
+            one(reduce(call, need(x, 0)?, x.get(1).copied().flatten()))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Input `i`, which this operator must have.
+fn need<'a>(x: &Inputs<'a>, i: usize) -> Result<&'a Tensor, String> {
+    x.get(i).copied().flatten().ok_or_else(|| format!("its input {i} is missing"))
+}
+
+/// The number of elements of a result of `dims`, if it may have so many.
+fn room(dims: &[usize], budget: usize) -> Result<usize, String> {
+    bounded(dims, budget).ok_or_else(|| format!("a constant of shape {dims:?} is too large"))
+}
+
+/// `t` as a list of sizes.
+pub(super) fn sizes(t: &Tensor) -> Result<Vec<usize>, String> {
+    let ints = t.ints().ok_or("a shape must be integers")?;
+    ints.iter().map(|&i| usize::try_from(i).map_err(|_| format!("{i} is no size"))).collect()
+}
+
+/// `axis` counted from the front.
+pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
+    let at = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
+    at.and_then(|a| usize::try_from(a).ok()).filter(|&a| a < rank).ok_or_else(|| format!("there is no axis {axis} among {rank}"))
+}
+
+/// All of `axes` counted from the front.
+pub(super) fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>, String> {
+    let all: Vec<usize> = list.iter().map(|&a| axis(a, rank)).collect::<Result<_, _>>()?;
+    if (1..all.len()).any(|i| all[..i].contains(&all[i])) {
+        return Err(format!("an axis is there twice: {list:?}"));
+    }
+    Ok(all)
+}
+
+/// The dimensions that `a` and `b` are both stretched to.
+pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+    let rank = a.len().max(b.len());
+    let at = |d: &[usize], i: usize| (i + d.len()).checked_sub(rank).map_or(1, |i| d[i]);
+    (0..rank)
+        .map(|i| match (at(a, i), at(b, i)) {
+            (1, d) | (d, 1) => Ok(d),
+            (p, q) if p == q => Ok(p),
+            _ => Err(format!("shapes {a:?} and {b:?} do not go together")),
+        })
+        .collect()
+}
+
+/// For every element of a tensor of `to`, the position of the element of `from` it comes from. `to` is not empty of room.
+pub(super) fn sources(from: &[usize], to: &[usize]) -> Vec<usize> {
+    let n: usize = to.iter().product();
+    // steps of `from` along the axes of `to`, 0 where it is stretched
+    let mut steps = vec![0; to.len()];
+    let mut step = 1;
+    for i in (0..from.len()).rev() {
+        let at = i + to.len() - from.len();
+        steps[at] = if from[i] == 1 { 0 } else { step };
+        step *= from[i];
+    }
+    let mut all = Vec::with_capacity(n);
+    let mut index = vec![0; to.len()];
+    let mut place = 0;
+    for _ in 0..n {
+        all.push(place);
+        for axis in (0..to.len()).rev() {
+            index[axis] += 1;
+            place += steps[axis];
+            if index[axis] < to[axis] {
+                break;
+            }
+            place -= steps[axis] * to[axis];
+            index[axis] = 0;
+        }
+    }
+    all
+}
+
+/// The elements of `t` at `places`.
+fn pick(t: &Tensor, dims: Vec<usize>, places: impl Iterator<Item = usize>) -> Tensor {
+    let data = match &t.data {
+        Data::Float(v) => Data::Float(places.map(|i| v[i]).collect()),
+        Data::Int(v) => Data::Int(places.map(|i| v[i]).collect()),
+        Data::Bool(v) => Data::Bool(places.map(|i| v[i]).collect()),
+    };
+    Tensor { dims, data }
+}
+
+fn expand(t: &Tensor, dims: &[usize], budget: usize) -> Result<Tensor, String> {
+    room(dims, budget)?;
+    if t.len() == 0 {
+        return Ok(Tensor { dims: dims.to_vec(), data: t.data.clone() });
+    }
+    Ok(pick(t, dims.to_vec(), sources(&t.dims, dims).into_iter()))
+}
+
+fn unary(call: &Call<'_, '_>, t: &Tensor, x: &Inputs<'_>) -> Result<Tensor, String> {
+    let dims = t.dims.clone();
+    let kind = match call.op {
+        "Identity" | "Dropout" => return Ok(t.clone()),
+        "Cast" => Some(call.attrs.int("to").ok_or("it has no attribute `to`")?),
+        "CastLike" => Some(match need(x, 1)?.data {
+            Data::Float(_) => 1,
+            Data::Int(_) => 7,
+            Data::Bool(_) => 9,
+        }),
+        _ => None,
+    };
+    if let Some(kind) = kind {
+        return Ok(Tensor { dims, data: cast(&t.data, kind)? });
+    }
+    let data = match (call.op, &t.data) {
+        ("Not", Data::Bool(v)) => Data::Bool(v.iter().map(|b| !b).collect()),
+        ("Neg", Data::Int(v)) => Data::Int(v.iter().map(|i| i.wrapping_neg()).collect()),
+        ("Abs", Data::Int(v)) => Data::Int(v.iter().map(|i| i.wrapping_abs()).collect()),
+        ("Relu", Data::Int(v)) => Data::Int(v.iter().map(|&i| i.max(0)).collect()),
+        ("Sign", Data::Int(v)) => Data::Int(v.iter().map(|i| i.signum()).collect()),
+        (op, Data::Float(v)) => {
+            let f: fn(f32) -> f32 = match op {
+                "Neg" => |x| -x,
+                "Abs" => f32::abs,
+                "Floor" => f32::floor,
+                "Ceil" => f32::ceil,
+                "Round" => f32::round_ties_even,
+                "Sqrt" => f32::sqrt,
+                "Reciprocal" => |x| 1.0 / x,
+                "Exp" => f32::exp,
+                "Log" => f32::ln,
+                "Relu" => |x| x.max(0.0),
+                "Sigmoid" => |x| 1.0 / (1.0 + (-x).exp()),
+                "Tanh" => f32::tanh,
+                "Sign" => |x| if x == 0.0 { 0.0 } else { x.signum() },
+                _ => return Err(format!("{op} of numbers")),
+            };
+            Data::Float(v.iter().map(|&x| f(x)).collect())
+        }
+        (op, _) => return Err(format!("{op} of elements of this type is not supported")),
+    };
+    Ok(Tensor { dims, data })
+}
+
+/// `data` as elements of ONNX's type `kind`.
+fn cast(data: &Data, kind: i64) -> Result<Data, String> {
+    // narrower integers wrap around as they do in C
+    let narrow: fn(i64) -> i64 = match kind {
+        2 => |i| i64::from(i as u8),
+        3 => |i| i64::from(i as i8),
+        4 => |i| i64::from(i as u16),
+        5 => |i| i64::from(i as i16),
+        6 => |i| i64::from(i as i32),
+        12 => |i| i64::from(i as u32),
+        _ => |i| i,
+    };
+    let number = |b: &bool| i64::from(*b);
+    Ok(match (kind, data) {
+        (1 | 10 | 11 | 16, Data::Float(v)) => Data::Float(v.clone()),
+        (1 | 10 | 11 | 16, Data::Int(v)) => Data::Float(v.iter().map(|&i| i as f32).collect()),
+        (1 | 10 | 11 | 16, Data::Bool(v)) => Data::Float(v.iter().map(|&b| f32::from(u8::from(b))).collect()),
+        (2..=7 | 12 | 13, Data::Float(v)) => Data::Int(v.iter().map(|&x| narrow(x as i64)).collect()),
+        (2..=7 | 12 | 13, Data::Int(v)) => Data::Int(v.iter().map(|&i| narrow(i)).collect()),
+        (2..=7 | 12 | 13, Data::Bool(v)) => Data::Int(v.iter().map(number).collect()),
+        (9, Data::Float(v)) => Data::Bool(v.iter().map(|&x| x != 0.0).collect()),
+        (9, Data::Int(v)) => Data::Bool(v.iter().map(|&i| i != 0).collect()),
+        (9, Data::Bool(v)) => Data::Bool(v.clone()),
+        _ => return Err(format!("a cast to {} is not supported", super::tensor::kind_name(kind))),
+    })
+}
+
+fn binary(call: &Call<'_, '_>, a: &Tensor, b: &Tensor) -> Result<Tensor, String> {
+    if let "Add" | "Sub" | "Mul" | "Div" | "Pow" = call.op {
+        return arithmetic(call.op, a, b, call.budget);
+    }
+    let dims = broadcast(&a.dims, &b.dims)?;
+    let (a, b) = (expand(a, &dims, call.budget)?, expand(b, &dims, call.budget)?);
+    let data = match (&a.data, &b.data) {
+        (Data::Bool(a), Data::Bool(b)) => {
+            let f: fn(bool, bool) -> bool = match call.op {
+                "And" => |a, b| a && b,
+                "Or" => |a, b| a || b,
+                "Equal" => |a, b| a == b,
+                op => return Err(format!("{op} of truth values")),
+            };
+            Data::Bool(a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect())
+        }
+        (Data::Int(a), Data::Int(b)) if call.op == "Mod" => {
+            let truncated = call.attrs.int_or("fmod", 0) == 1;
+            let f = |(&a, &b): (&i64, &i64)| if truncated { a.checked_rem(b) } else { floor_mod(a, b) };
+            Data::Int(a.iter().zip(b).map(f).collect::<Option<_>>().ok_or("it divides by zero")?)
+        }
+        (Data::Float(a), Data::Float(b)) if call.op == "Mod" => Data::Float(a.iter().zip(b).map(|(a, b)| a % b).collect()),
+        (Data::Int(a), Data::Int(b)) => {
+            Data::Bool(a.iter().zip(b).map(|(a, b)| compare(call.op, a.partial_cmp(b))).collect::<Result<_, _>>()?)
+        }
+        (Data::Float(a), Data::Float(b)) => {
+            Data::Bool(a.iter().zip(b).map(|(a, b)| compare(call.op, a.partial_cmp(b))).collect::<Result<_, _>>()?)
+        }
+        _ => return Err(format!("{} of different element types", call.op)),
+    };
+    Ok(Tensor { dims, data })
+}
+
+/// The remainder with the sign of the divisor.
+fn floor_mod(a: i64, b: i64) -> Option<i64> {
+    let r = a.checked_rem(b)?;
+    Some(if r != 0 && (r < 0) != (b < 0) { r + b } else { r })
+}
+
+fn compare(op: &str, order: Option<std::cmp::Ordering>) -> Result<bool, String> {
+    Ok(match op {
+        "Equal" => order.is_some_and(std::cmp::Ordering::is_eq),
+        "Less" => order.is_some_and(std::cmp::Ordering::is_lt),
+        "Greater" => order.is_some_and(std::cmp::Ordering::is_gt),
+        "LessOrEqual" => order.is_some_and(std::cmp::Ordering::is_le),
+        "GreaterOrEqual" => order.is_some_and(std::cmp::Ordering::is_ge),
+        op => return Err(format!("{op} of numbers")),
+    })
+}
+
+/// Number operations with broadcasting.
+fn arithmetic(op: &str, a: &Tensor, b: &Tensor, budget: usize) -> Result<Tensor, String> {
+    let dims = broadcast(&a.dims, &b.dims)?;
+    let (a, b) = (expand(a, &dims, budget)?, expand(b, &dims, budget)?);
+    let data = match (&a.data, &b.data) {
+        (Data::Float(a), Data::Float(b)) => {
+            let f: fn(f32, f32) -> f32 = match op {
+                "Add" => |a, b| a + b,
+                "Sub" => |a, b| a - b,
+                "Mul" => |a, b| a * b,
+                "Div" => |a, b| a / b,
+                "Pow" => f32::powf,
+                "Min" => f32::min,
+                _ => f32::max,
+            };
+            Data::Float(a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect())
+        }
+        (Data::Float(a), Data::Int(b)) if op == "Pow" => Data::Float(a.iter().zip(b).map(|(&a, &b)| a.powf(b as f32)).collect()),
+        (Data::Int(a), Data::Int(b)) => {
+            let f: fn(i64, i64) -> Option<i64> = match op {
+                "Add" => |a, b| Some(a.wrapping_add(b)),
+                "Sub" => |a, b| Some(a.wrapping_sub(b)),
+                "Mul" => |a, b| Some(a.wrapping_mul(b)),
+                "Div" => i64::checked_div,
+                "Pow" => |a, b| a.checked_pow(u32::try_from(b).ok()?),
+                "Min" => |a, b| Some(a.min(b)),
+                _ => |a, b| Some(a.max(b)),
+            };
+            let all = a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect::<Option<_>>();
+            Data::Int(all.ok_or("it divides by zero or leaves 64 bits")?)
+        }
+        _ => return Err(format!("{op} of different element types")),
+    };
+    Ok(Tensor { dims, data })
+}
+
+fn choose(condition: &Tensor, a: &Tensor, b: &Tensor, budget: usize) -> Result<Tensor, String> {
+    let dims = broadcast(&broadcast(&condition.dims, &a.dims)?, &b.dims)?;
+    let (c, a, b) = (expand(condition, &dims, budget)?, expand(a, &dims, budget)?, expand(b, &dims, budget)?);
+    let Data::Bool(c) = c.data else { return Err("its condition must be truth values".into()) };
+    fn mix<T: Copy>(c: &[bool], a: &[T], b: &[T]) -> Vec<T> {
+        c.iter().zip(a.iter().zip(b)).map(|(&c, (&a, &b))| if c { a } else { b }).collect()
+    }
+    let data = match (&a.data, &b.data) {
+        (Data::Float(a), Data::Float(b)) => Data::Float(mix(&c, a, b)),
+        (Data::Int(a), Data::Int(b)) => Data::Int(mix(&c, a, b)),
+        (Data::Bool(a), Data::Bool(b)) => Data::Bool(mix(&c, a, b)),
+        _ => return Err("Where of different element types".into()),
+    };
+    Ok(Tensor { dims, data })
+}
+
+/// Elements before, at and behind the axis `at`.
+fn around(dims: &[usize], at: usize) -> (usize, usize, usize) {
+    (dims[..at].iter().product(), dims[at], dims[at + 1..].iter().product())
+}
+
+fn concat(call: &Call<'_, '_>, x: &Inputs<'_>) -> Result<Tensor, String> {
+    let all: Vec<&Tensor> = x.iter().copied().flatten().collect();
+    let first = *all.first().ok_or("it has no inputs")?;
+    let at = axis(call.attrs.int("axis").ok_or("it has no attribute `axis`")?, first.dims.len())?;
+    let mut dims = first.dims.clone();
+    dims[at] = 0;
+    for t in &all {
+        let fits = t.dims.len() == dims.len() && (0..dims.len()).all(|i| i == at || t.dims[i] == dims[i]);
+        if !fits || std::mem::discriminant(&t.data) != std::mem::discriminant(&first.data) {
+            return Err(format!("{:?} cannot be joined to {:?} at axis {at}", t.dims, first.dims));
+        }
+        dims[at] += t.dims[at];
+    }
+    room(&dims, call.budget)?;
+    let outer: usize = dims[..at].iter().product();
+    macro_rules! join {
+        ($kind:ident) => {{
+            let mut out = Vec::new();
+            for o in 0..outer {
+                for t in &all {
+                    let (_, n, inner) = around(&t.dims, at);
+                    if let Data::$kind(v) = &t.data {
+                        out.extend_from_slice(&v[o * n * inner..(o + 1) * n * inner]);
+                    }
+                }
+            }
+            Data::$kind(out)
+        }};
+    }
+    let data = match first.data {
+        Data::Float(_) => join!(Float),
+        Data::Int(_) => join!(Int),
+        Data::Bool(_) => join!(Bool),
+    };
+    Ok(Tensor { dims, data })
+}
+
+/// The positions that a slice takes from an axis of `n`, by numpy's rules.
+pub(super) fn positions(start: i64, end: i64, step: i64, n: usize) -> Result<Vec<usize>, String> {
+    let n = n as i64;
+    let wrap = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
+    let mut all = Vec::new();
+    match step {
+        0 => return Err("its step is 0".into()),
+        1.. => {
+            let (mut i, end) = (wrap(start).clamp(0, n), wrap(end).clamp(0, n));
+            while i < end {
+                all.push(i as usize);
+                i = i.saturating_add(step);
+            }
+        }
+        _ => {
+            let (mut i, end) = (wrap(start).clamp(-1, n - 1), wrap(end).clamp(-1, n - 1));
+            while i > end {
+                all.push(i as usize);
+                i = i.saturating_add(step);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// What a `Slice` takes: an axis and its positions, one entry an axis that is cut.
+pub(super) fn slices(call: &Call<'_, '_>, dims: &[usize], x: &Inputs<'_>) -> Result<Vec<(usize, Vec<usize>)>, String> {
+    let list = |i: usize, name: &str| -> Result<Option<Vec<i64>>, String> {
+        if call.opset < 10 {
+            return Ok(call.attrs.ints(name).map(<[i64]>::to_vec));
+        }
+        let given = x.get(i).copied().flatten();
+        given.map(|t| t.ints().map(<[i64]>::to_vec).ok_or_else(|| format!("its {name} are not integers"))).transpose()
+    };
+    let starts = list(1, "starts")?.ok_or("it has no starts")?;
+    let ends = list(2, "ends")?.ok_or("it has no ends")?;
+    let at = match list(3, "axes")? {
+        Some(list) => axes(&list, dims.len())?,
+        None => (0..starts.len()).collect(),
+    };
+    let steps = if call.opset < 10 { None } else { list(4, "steps")? }.unwrap_or_else(|| vec![1; starts.len()]);
+    if ends.len() != starts.len() || at.len() != starts.len() || steps.len() != starts.len() || starts.len() > dims.len() {
+        return Err("its starts, ends, axes and steps are not equally many".into());
+    }
+    at.iter().enumerate().map(|(i, &a)| Ok((a, positions(starts[i], ends[i], steps[i], dims[a])?))).collect()
+}
+
+/// The elements of `t` at `positions` of the axis `at`.
+fn take(t: &Tensor, at: usize, positions: &[usize], budget: usize) -> Result<Tensor, String> {
+    let (outer, n, inner) = around(&t.dims, at);
+    let mut dims = t.dims.clone();
+    dims[at] = positions.len();
+    room(&dims, budget)?;
+    let places = (0..outer).flat_map(|o| positions.iter().flat_map(move |&p| (0..inner).map(move |i| (o * n + p) * inner + i)));
+    Ok(pick(t, dims, places))
+}
+
+fn slice(call: &Call<'_, '_>, x: &Inputs<'_>) -> Result<Tensor, String> {
+    let mut t = need(x, 0)?.clone();
+    for (at, positions) in slices(call, &t.dims, x)? {
+        t = take(&t, at, &positions, call.budget)?;
+    }
+    Ok(t)
+}
+
+/// The positions that `indices` name on an axis of `n`.
+pub(super) fn indexed(indices: &Tensor, n: usize) -> Result<Vec<usize>, String> {
+    let ints = indices.ints().ok_or("its indices are not integers")?;
+    ints.iter().map(|&i| axis(i, n).map_err(|_| format!("index {i} is not within an axis of {n}"))).collect()
+}
+
+fn gather(call: &Call<'_, '_>, t: &Tensor, indices: &Tensor) -> Result<Tensor, String> {
+    let at = axis(call.attrs.int_or("axis", 0), t.dims.len())?;
+    let mut taken = take(t, at, &indexed(indices, t.dims[at])?, call.budget)?;
+    taken.dims.splice(at..=at, indices.dims.iter().copied());
+    Ok(taken)
+}
+
+/// Sizes of the parts that a `Split` makes of an axis of `n`.
+pub(super) fn parts(call: &Call<'_, '_>, n: usize, x: &Inputs<'_>) -> Result<Vec<usize>, String> {
+    let given = match x.get(1).copied().flatten() {
+        Some(t) => Some(sizes(t)?),
+        None => match call.attrs.ints("split") {
+            Some(list) => Some(sizes(&Tensor::int(vec![list.len()], list.to_vec()))?),
+            None => None,
+        },
+    };
+    let parts = given.unwrap_or_else(|| {
+        let count = call.outputs.max(1);
+        // equal ones, the last smaller where that does not come out
+        let each = n.div_ceil(count);
+        (0..count).map(|i| each.min(n.saturating_sub(i * each))).collect()
+    });
+    let sum = parts.iter().try_fold(0usize, |s, &p| s.checked_add(p));
+    if sum != Some(n) || parts.len() != call.outputs {
+        return Err(format!("its parts {parts:?} do not make an axis of {n}"));
+    }
+    Ok(parts)
+}
+
+fn split(call: &Call<'_, '_>, x: &Inputs<'_>) -> Result<Vec<Tensor>, String> {
+    let t = need(x, 0)?;
+    let at = axis(call.attrs.int_or("axis", 0), t.dims.len())?;
+    let mut first = 0;
+    let mut all = Vec::new();
+    for part in parts(call, t.dims[at], x)? {
+        all.push(take(t, at, &(first..first + part).collect::<Vec<_>>(), call.budget)?);
+        first += part;
+    }
+    Ok(all)
+}
+
+/// The dimensions after `Squeeze`, `Unsqueeze`, `Reshape` or `Flatten` of `dims`; `given` is the second input.
+pub(super) fn reshaped(call: &Call<'_, '_>, dims: &[usize], given: Option<&Tensor>) -> Result<Vec<usize>, String> {
+    let list = |name: &str| -> Result<Option<Vec<i64>>, String> {
+        match given {
+            Some(t) => t.ints().map(|v| Some(v.to_vec())).ok_or_else(|| format!("its {name} are not integers")),
+            None => Ok(call.attrs.ints(name).map(<[i64]>::to_vec)),
+        }
+    };
+    match call.op {
+        "Squeeze" => {
+            let gone = match list("axes")? {
+                Some(list) => axes(&list, dims.len())?,
+                None => (0..dims.len()).filter(|&i| dims[i] == 1).collect(),
+            };
+            if let Some(&i) = gone.iter().find(|&&i| dims[i] != 1) {
+                return Err(format!("axis {i} of {dims:?} cannot be squeezed"));
+            }
+            Ok((0..dims.len()).filter(|i| !gone.contains(i)).map(|i| dims[i]).collect())
+        }
+        "Unsqueeze" => {
+            let list = list("axes")?.ok_or("it has no axes")?;
+            let new = axes(&list, dims.len() + list.len())?;
+            let mut old = dims.iter().copied();
+            Ok((0..dims.len() + new.len()).map(|i| if new.contains(&i) { 1 } else { old.next().unwrap_or(1) }).collect())
+        }
+        "Flatten" => {
+            let at = call.attrs.int_or("axis", 1);
+            let at = if at == dims.len() as i64 { dims.len() } else { axis(at, dims.len())? };
+            Ok(vec![dims[..at].iter().product(), dims[at..].iter().product()])
+        }
+        _ => {
+            let list = list("shape")?.ok_or("it has no shape")?;
+            let literal_zero = call.attrs.int_or("allowzero", 0) == 1;
+            let mut out = Vec::with_capacity(list.len());
+            let mut open = None;
+            for (i, &d) in list.iter().enumerate() {
+                match d {
+                    -1 if open.is_none() => {
+                        open = Some(i);
+                        out.push(1);
+                    }
+                    0 if !literal_zero => out.push(*dims.get(i).ok_or("a 0 in its shape stands for no dimension")?),
+                    d => out.push(usize::try_from(d).map_err(|_| format!("{d} in its shape is no size"))?),
+                }
+            }
+            let (n, known) = (product(dims)?, product(&out)?);
+            if let Some(i) = open {
+                if known == 0 || n % known != 0 {
+                    return Err(format!("{dims:?} cannot be reshaped to {list:?}"));
+                }
+                out[i] = n / known;
+            } else if n != known {
+                return Err(format!("{dims:?} cannot be reshaped to {list:?}"));
+            }
+            Ok(out)
+        }
+    }
+}
+
+fn product(dims: &[usize]) -> Result<usize, String> {
+    bounded(dims, usize::MAX).ok_or_else(|| format!("a tensor of {dims:?} is too large"))
+}
+
+/// The order of axes that `perm` states: reversed where it is absent.
+pub(super) fn order(perm: Option<&[i64]>, rank: usize) -> Result<Vec<usize>, String> {
+    let Some(perm) = perm else { return Ok((0..rank).rev().collect()) };
+    let order = axes(perm, rank)?;
+    if order.len() == rank { Ok(order) } else { Err(format!("{perm:?} is no order of {rank} axes")) }
+}
+
+/// `t` with its axes in the order `perm`.
+pub(super) fn transpose(t: &Tensor, perm: Option<&[i64]>) -> Result<Tensor, String> {
+    let order = order(perm, t.dims.len())?;
+    let mut steps = vec![1; t.dims.len()];
+    for i in (0..t.dims.len().saturating_sub(1)).rev() {
+        steps[i] = steps[i + 1] * t.dims[i + 1];
+    }
+    let dims: Vec<usize> = order.iter().map(|&a| t.dims[a]).collect();
+    let steps: Vec<usize> = order.iter().map(|&a| steps[a]).collect();
+    let places = (0..t.len()).map(|mut i| {
+        let mut place = 0;
+        for axis in (0..dims.len()).rev() {
+            place += i % dims[axis] * steps[axis];
+            i /= dims[axis];
+        }
+        place
+    });
+    Ok(pick(t, dims.clone(), places))
+}
+
+fn tile(t: &Tensor, repeats: &[usize], budget: usize) -> Result<Tensor, String> {
+    if repeats.len() != t.dims.len() {
+        return Err(format!("{} repeats for {} axes", repeats.len(), t.dims.len()));
+    }
+    let mut t = t.clone();
+    for (at, &repeat) in repeats.iter().enumerate() {
+        let n = t.dims[at];
+        let all = n.checked_mul(repeat).filter(|&all| all <= budget).ok_or("its result is too large")?;
+        t = take(&t, at, &(0..all).map(|i| i % n).collect::<Vec<_>>(), budget)?;
+    }
+    Ok(t)
+}
+
+fn range(start: &Tensor, limit: &Tensor, delta: &Tensor, budget: usize) -> Result<Tensor, String> {
+    let too_large = || "its result is too large".to_owned();
+    if let (Some([start]), Some([limit]), Some([delta])) = (start.ints(), limit.ints(), delta.ints()) {
+        let (start, limit, delta) = (i128::from(*start), i128::from(*limit), i128::from(*delta));
+        if delta == 0 {
+            return Err("its step is 0".into());
+        }
+        let n = if (limit > start) == (delta > 0) && limit != start {
+            ((limit - start).abs() + delta.abs() - 1) / delta.abs()
+        } else {
+            0
+        };
+        let n = usize::try_from(n).ok().filter(|&n| n <= budget).ok_or_else(too_large)?;
+        return Ok(Tensor::int(vec![n], (0..n).map(|i| (start + i as i128 * delta) as i64).collect()));
+    }
+    let (Some(start), Some(limit), Some(delta)) = (start.scalar(), limit.scalar(), delta.scalar()) else {
+        return Err("its limits are not single numbers".into());
+    };
+    let n = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil().max(0.0);
+    if n.is_nan() || n > budget as f64 {
+        return Err(too_large());
+    }
+    let all: Vec<f32> = (0..n as usize).map(|i| start + i as f32 * delta).collect();
+    Ok(Tensor::float(vec![all.len()], all))
+}
+
+/// The axes that a reduction runs over: given as second input or attribute, else all (or none, where the node says so).
+pub(super) fn reduced_axes(call: &Call<'_, '_>, rank: usize, given: Option<&Tensor>) -> Result<Vec<usize>, String> {
+    let list = match given {
+        Some(t) => t.ints().ok_or("its axes are not integers")?,
+        None => call.attrs.ints("axes").unwrap_or(&[]),
+    };
+    if list.is_empty() {
+        let none = call.attrs.int_or("noop_with_empty_axes", 0) == 1;
+        return Ok(if none { Vec::new() } else { (0..rank).collect() });
+    }
+    axes(list, rank)
+}
+
+fn reduce(call: &Call<'_, '_>, t: &Tensor, given: Option<&Tensor>) -> Result<Tensor, String> {
+    let gone = reduced_axes(call, t.dims.len(), given)?;
+    let kept: Vec<usize> = (0..t.dims.len()).map(|i| if gone.contains(&i) { 1 } else { t.dims[i] }).collect();
+    let n: usize = kept.iter().product();
+    if t.len() == 0 {
+        return Err("it reduces nothing".into());
+    }
+    // where each element goes is where it would come from if the result were stretched
+    let to = sources(&kept, &t.dims);
+    let data = match &t.data {
+        Data::Float(v) => {
+            let mut out: Vec<Option<f64>> = vec![None; n];
+            for (&x, &i) in v.iter().zip(&to) {
+                let x = f64::from(x);
+                out[i] = Some(match (call.op, out[i]) {
+                    (_, None) => x,
+                    ("ReduceProd", Some(a)) => a * x,
+                    ("ReduceMin", Some(a)) => a.min(x),
+                    ("ReduceMax", Some(a)) => a.max(x),
+                    (_, Some(a)) => a + x,
+                });
+            }
+            let each = if call.op == "ReduceMean" { (t.len() / n) as f64 } else { 1.0 };
+            Data::Float(out.into_iter().map(|x| (x.unwrap_or(0.0) / each) as f32).collect())
+        }
+        Data::Int(v) if call.op != "ReduceMean" => {
+            let mut out: Vec<Option<i64>> = vec![None; n];
+            for (&x, &i) in v.iter().zip(&to) {
+                out[i] = Some(match (call.op, out[i]) {
+                    (_, None) => x,
+                    ("ReduceProd", Some(a)) => a.wrapping_mul(x),
+                    ("ReduceMin", Some(a)) => a.min(x),
+                    ("ReduceMax", Some(a)) => a.max(x),
+                    (_, Some(a)) => a.wrapping_add(x),
+                });
+            }
+            Data::Int(out.into_iter().map(|x| x.unwrap_or(0)).collect())
+        }
+        Data::Int(_) | Data::Bool(_) => return Err(format!("{} of elements of this type is not supported", call.op)),
+    };
+    let dims = if call.attrs.int_or("keepdims", 1) == 1 {
+        kept
+    } else {
+        (0..kept.len()).filter(|i| !gone.contains(i)).map(|i| kept[i]).collect()
+    };
+    Ok(Tensor { dims, data })
+}

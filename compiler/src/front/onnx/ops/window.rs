@@ -1,0 +1,202 @@
+//! Convolutions and pools: everything with a window over rows and columns.
+
+use crate::front::ast::{MAX_CHANNELS, MAX_KERNEL, MAX_SIDE};
+use crate::front::onnx::import::{At, Import, Refusal, unsupported};
+use crate::front::onnx::tensor::Tensor;
+use crate::front::onnx::view::View;
+use crate::ir::op::{Activation, Conv, Depthwise, Pad, Pool, PoolKind};
+use crate::ir::{NodeId, Op, Padding, Shape};
+
+/// The window of a node, one axis or two.
+struct Window {
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    /// As stated, or as `auto_pad` makes it for the input.
+    pad: Padding,
+}
+
+/// Rows and columns from a list of one or two numbers, which `name` is for messages.
+fn pair(list: &[i64], rank: usize, max: usize, name: &str) -> Result<[usize; 2], Refusal> {
+    let size = |i: i64| {
+        usize::try_from(i)
+            .ok()
+            .filter(|&n| n >= 1 && n <= max)
+            .ok_or_else(|| format!("{i} in its {name} is not within 1 to {max}"))
+    };
+    match (rank, list) {
+        (4, [y, x]) => Ok([size(*y)?, size(*x)?]),
+        (3, [x]) => Ok([1, size(*x)?]),
+        _ => Err(Refusal::Wrong(format!("its {name} {list:?} do not fit a tensor of {rank} axes"))),
+    }
+}
+
+/// The window attributes of `at` over an input of `rank` axes and `x` rows and columns; `kernel` where the weights know it.
+fn window(at: &At<'_, '_>, rank: usize, x: Shape, kernel: Option<[usize; 2]>) -> Result<Window, Refusal> {
+    let a = &at.attrs;
+    let stated = a.ints("kernel_shape").map(|list| pair(list, rank, MAX_SIDE, "kernel_shape")).transpose()?;
+    let kernel = match (stated, kernel) {
+        (Some(stated), Some(kernel)) if stated != kernel => {
+            return Err(Refusal::Wrong(format!("its kernel_shape {stated:?} is not that of its weights, {kernel:?}")));
+        }
+        (Some(kernel), _) | (None, Some(kernel)) => kernel,
+        (None, None) => return Err(Refusal::Wrong("it has no kernel_shape".into())),
+    };
+    let or_one = |name: &str| a.ints(name).map_or(Ok([1, 1]), |list| pair(list, rank, MAX_SIDE, name));
+    let (stride, dilation) = (or_one("strides")?, or_one("dilations")?);
+    let extent = [0, 1].map(|i| (kernel[i] - 1).saturating_mul(dilation[i]).saturating_add(1));
+    let pad = match a.text("auto_pad").unwrap_or("NOTSET") {
+        "NOTSET" | "" => explicit(a.ints("pads"), rank)?,
+        "VALID" => Padding::ZERO,
+        "SAME_UPPER" => Padding::same(x.h, x.w, extent, stride),
+        "SAME_LOWER" => {
+            let upper = Padding::same(x.h, x.w, extent, stride);
+            Padding { top: upper.bottom, left: upper.right, bottom: upper.top, right: upper.left }
+        }
+        other => return Err(Refusal::Wrong(format!("its auto_pad `{other}` is none of ONNX's"))),
+    };
+    Ok(Window { kernel, stride, dilation, pad })
+}
+
+/// `pads`: those in front of all axes, then those behind.
+fn explicit(pads: Option<&[i64]>, rank: usize) -> Result<Padding, Refusal> {
+    let Some(pads) = pads else { return Ok(Padding::ZERO) };
+    let mut sizes = Vec::with_capacity(4);
+    for &p in pads {
+        sizes.push(
+            usize::try_from(p)
+                .ok()
+                .filter(|&p| p <= MAX_SIDE)
+                .ok_or_else(|| format!("{p} in its pads is not within 0 to {MAX_SIDE}"))?,
+        );
+    }
+    match (rank, &sizes[..]) {
+        (4, &[top, left, bottom, right]) => Ok(Padding { top, left, bottom, right }),
+        (3, &[left, right]) => Ok(Padding { top: 0, left, bottom: 0, right }),
+        _ => Err(Refusal::Wrong(format!("its pads {pads:?} do not fit a tensor of {rank} axes"))),
+    }
+}
+
+/// Adds rows and columns of zeros, if there are any to add.
+fn padded<'a>(import: &mut Import<'a>, at: &At<'_, 'a>, x: NodeId, pad: Padding) -> Result<NodeId, Refusal> {
+    if pad.is_zero() { Ok(x) } else { import.add(at, "pad", Op::Pad(Pad { pad, value: None }), &[x]) }
+}
+
+/// The kernel of weights `[o, i, h, w]` or `[o, i, w]`.
+fn kernel_of(weight: &Tensor, rank: usize) -> Result<([usize; 2], [usize; 2]), Refusal> {
+    let (channels, kernel) = match (rank, &weight.dims[..]) {
+        (4, &[o, i, h, w]) => ([o, i], [h, w]),
+        (3, &[o, i, w]) => ([o, i], [1, w]),
+        _ => return Err(Refusal::Wrong(format!("weights of shape {:?} do not fit a tensor of {rank} axes", weight.dims))),
+    };
+    let fits = |n: usize, max: usize| (1..=max).contains(&n);
+    if !channels.iter().all(|&n| fits(n, MAX_CHANNELS)) || !kernel.iter().all(|&n| fits(n, MAX_KERNEL)) {
+        return unsupported!("with weights of shape {:?}", weight.dims);
+    }
+    Ok((channels, kernel))
+}
+
+/// A constant of one number an output channel.
+fn bias<'a>(import: &mut Import<'a>, at: &At<'_, 'a>, out_c: usize) -> Result<Option<crate::ir::ConstId>, Refusal> {
+    if import.value(at, 2)?.is_none() {
+        return Ok(None);
+    }
+    let bias = import.weights(at, 2, "bias")?;
+    if bias.len() != out_c {
+        return Err(Refusal::Wrong(format!("it has {} biases for {out_c} channels", bias.len())));
+    }
+    Ok(Some(import.consts(bias.floats().unwrap_or_default().to_vec())?))
+}
+
+/// `Conv`
+pub(super) fn conv<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
+    let view = import.computed(at, 0)?;
+    let rank = view.axes.len();
+    let x = import.pixels(at, &view)?;
+    let shape = import.graph.shape(x);
+    let weight = import.weights(at, 1, "weights")?;
+    let ([out_c, group_in], kernel) = kernel_of(&weight, rank)?;
+    let groups = usize::try_from(at.attrs.int_or("group", 1)).unwrap_or(0);
+    if groups == 0 || group_in.checked_mul(groups) != Some(shape.c) || !out_c.is_multiple_of(groups) {
+        let of = &weight.dims;
+        return Err(Refusal::Wrong(format!("weights of shape {of:?} in {groups} groups do not fit {} channels", shape.c)));
+    }
+    let Window { kernel, stride, dilation, pad } = window(at, rank, shape, Some(kernel))?;
+    if dilation != [1, 1] {
+        return unsupported!("with dilations");
+    }
+    let bias = bias(import, at, out_c)?;
+    let x = padded(import, at, x, pad)?;
+    let (pad, act) = (Padding::ZERO, Activation::None);
+    // [o][i][tap] to [tap][i][o]
+    let taps = kernel[0] * kernel[1];
+    let data = weight.floats().unwrap_or_default();
+    let mut turned = Vec::with_capacity(data.len());
+    for (tap, i) in (0..taps).flat_map(|tap| (0..group_in).map(move |i| (tap, i))) {
+        turned.extend((0..out_c).map(|o| data[(o * group_in + i) * taps + tap]));
+    }
+    let weight = import.consts(turned)?;
+    let op = if group_in == 1 && groups > 1 {
+        let (channels, multiplier) = (shape.c, out_c / groups);
+        Op::Depthwise(Depthwise { channels, multiplier, kernel, stride, pad, pad_value: None, weight, bias, act })
+    } else {
+        let (in_c, pad_value) = (shape.c, None);
+        Op::Conv(Conv { in_c, out_c, kernel, stride, groups, pad, pad_value, weight, bias, act, residual: false, pool: false })
+    };
+    let y = import.add(at, "", op, &[x])?;
+    Ok(import.of_pixels(y, rank))
+}
+
+/// `ConvTranspose`
+pub(super) fn conv_transpose<'a>(_: &mut Import<'a>, _: &At<'_, 'a>) -> Result<View, Refusal> {
+    unsupported!("")
+}
+
+/// `MaxPool` and `AveragePool`
+pub(super) fn pool<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
+    if at.node.outputs.get(1).is_some_and(|o| !o.is_empty()) {
+        return unsupported!("with a second result");
+    }
+    let view = import.computed(at, 0)?;
+    let rank = view.axes.len();
+    let mut x = import.pixels(at, &view)?;
+    let shape = import.graph.shape(x);
+    let Window { kernel, stride, dilation, mut pad } = window(at, rank, shape, None)?;
+    if dilation != [1, 1] {
+        return unsupported!("with dilations");
+    }
+    let kind = if at.node.op == "MaxPool" { PoolKind::Max } else { PoolKind::Average };
+    // Counted padding is zeros that are there; those that `ceil_mode` adds below never count.
+    if kind == PoolKind::Average && at.attrs.int_or("count_include_pad", 0) == 1 {
+        x = padded(import, at, x, pad)?;
+        pad = Padding::ZERO;
+    }
+    if at.attrs.int_or("ceil_mode", 0) == 1 {
+        let x = import.graph.shape(x);
+        pad.bottom += beyond(x.h + pad.top, pad.bottom, kernel[0], stride[0]);
+        pad.right += beyond(x.w + pad.left, pad.right, kernel[1], stride[1]);
+    }
+    let y = import.add(at, "", Op::Pool(Pool { kind, kernel, stride, pad }), &[x])?;
+    Ok(import.of_pixels(y, rank))
+}
+
+/// Rows that windows reach beyond `n` and the `pad` behind them where the last one need not be whole but must start before the
+/// padding.
+fn beyond(n: usize, pad: usize, kernel: usize, stride: usize) -> usize {
+    let Some(left) = (n + pad).checked_sub(kernel) else { return 0 };
+    let mut last = left.div_ceil(stride) * stride;
+    if last >= n {
+        last -= stride;
+    }
+    (last + kernel).saturating_sub(n + pad)
+}
+
+/// `GlobalMaxPool`
+pub(super) fn global_max<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
+    let view = import.computed(at, 0)?;
+    let x = import.pixels(at, &view)?;
+    let shape = import.graph.shape(x);
+    let op = Pool { kind: PoolKind::Max, kernel: [shape.h, shape.w], stride: [1, 1], pad: Padding::ZERO };
+    let y = import.add(at, "", Op::Pool(op), &[x])?;
+    Ok(import.of_pixels(y, view.axes.len()))
+}

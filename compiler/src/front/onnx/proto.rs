@@ -1,0 +1,428 @@
+//! The messages of `onnx.proto`, as far as they are read: borrowed from the file's bytes, sub-messages taken apart on demand.
+//!
+//! The wire format is `buffa`'s; here stand the field numbers (github.com/onnx/onnx, `onnx/onnx.proto`, IR version 13). Nothing of a
+//! message that may be large is copied, so a file costs no more memory than its own size and a constant a node; what a newer
+//! version adds is skipped.
+
+use buffa::DecodeError;
+use buffa::encoding::{Tag, WireType, decode_varint, skip_field};
+use buffa::types::{borrow_bytes, decode_fixed32, decode_fixed64};
+
+/// Most nodes, initialisers, inputs or outputs of a graph.
+const MAX_ENTRIES: usize = 100_000;
+
+/// Why bytes are not the message they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Malformed(pub(super) String);
+
+impl From<DecodeError> for Malformed {
+    fn from(e: DecodeError) -> Self {
+        Malformed(e.to_string())
+    }
+}
+
+/// One field of a message.
+#[derive(Debug, Clone, Copy)]
+enum Field<'a> {
+    Varint(u64),
+    Fixed32(u32),
+    Fixed64(u64),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Field<'a> {
+    fn bytes(self) -> Result<&'a [u8], Malformed> {
+        match self {
+            Field::Bytes(bytes) => Ok(bytes),
+            Field::Varint(_) | Field::Fixed32(_) | Field::Fixed64(_) => {
+                Err(Malformed("a number stands where text or data belongs".into()))
+            }
+        }
+    }
+
+    fn text(self) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Malformed("a name is not UTF-8".into()))
+    }
+
+    fn int(self) -> Result<i64, Malformed> {
+        match self {
+            Field::Varint(v) => Ok(v.cast_signed()),
+            Field::Bytes(_) | Field::Fixed32(_) | Field::Fixed64(_) => Err(Malformed("an integer has another wire type".into())),
+        }
+    }
+}
+
+/// Calls `each` for every field of the message `bytes`.
+fn fields<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u32, Field<'a>) -> Result<(), Malformed>) -> Result<(), Malformed> {
+    let buf = &mut bytes;
+    while !buf.is_empty() {
+        let tag = Tag::decode(buf)?;
+        let field = match tag.wire_type() {
+            WireType::Varint => Field::Varint(decode_varint(buf)?),
+            WireType::Fixed32 => Field::Fixed32(decode_fixed32(buf)?),
+            WireType::Fixed64 => Field::Fixed64(decode_fixed64(buf)?),
+            WireType::LengthDelimited => Field::Bytes(borrow_bytes(buf)?),
+            _ => {
+                skip_field(tag, buf)?;
+                continue;
+            }
+        };
+        each(tag.field_number(), field)?;
+    }
+    Ok(())
+}
+
+/// Adds to a list that must not grow without bounds.
+fn push<T>(list: &mut Vec<T>, item: T, what: &str) -> Result<(), Malformed> {
+    if list.len() >= MAX_ENTRIES {
+        return Err(Malformed(format!("it has more than {MAX_ENTRIES} {what}")));
+    }
+    list.push(item);
+    Ok(())
+}
+
+/// A repeated scalar, packed or not: `one` reads an element off the front of packed bytes.
+fn repeated<T>(
+    list: &mut Vec<T>,
+    field: Field<'_>,
+    one: impl Fn(&mut &[u8]) -> Result<T, Malformed>,
+    single: impl Fn(Field<'_>) -> Result<T, Malformed>,
+) -> Result<(), Malformed> {
+    if let Field::Bytes(mut packed) = field {
+        while !packed.is_empty() {
+            list.push(one(&mut packed)?);
+        }
+    } else {
+        list.push(single(field)?);
+    }
+    Ok(())
+}
+
+fn ints(list: &mut Vec<i64>, field: Field<'_>) -> Result<(), Malformed> {
+    repeated(list, field, |b| Ok(decode_varint(b)?.cast_signed()), |f| f.int())
+}
+
+fn floats(list: &mut Vec<f32>, field: Field<'_>) -> Result<(), Malformed> {
+    let wrong = || Malformed("a float has another wire type".into());
+    repeated(
+        list,
+        field,
+        |b| Ok(f32::from_bits(decode_fixed32(b)?)),
+        |f| if let Field::Fixed32(bits) = f { Ok(f32::from_bits(bits)) } else { Err(wrong()) },
+    )
+}
+
+fn doubles(list: &mut Vec<f64>, field: Field<'_>) -> Result<(), Malformed> {
+    let wrong = || Malformed("a double has another wire type".into());
+    repeated(
+        list,
+        field,
+        |b| Ok(f64::from_bits(decode_fixed64(b)?)),
+        |f| if let Field::Fixed64(bits) = f { Ok(f64::from_bits(bits)) } else { Err(wrong()) },
+    )
+}
+
+/// `ModelProto`
+#[derive(Debug, Default)]
+pub(super) struct Model<'a> {
+    /// Version of the format.
+    pub(super) ir_version: i64,
+    /// What wrote the file.
+    pub(super) producer: &'a str,
+    /// Version of ONNX's own operators; 0 where none is stated.
+    pub(super) opset: i64,
+    /// Names of the model's own functions, `domain` and `name`.
+    pub(super) functions: Vec<(&'a str, &'a str)>,
+    /// The network.
+    pub(super) graph: Graph<'a>,
+    /// Whether there was a graph at all.
+    pub(super) has_graph: bool,
+}
+
+/// `GraphProto`
+#[derive(Debug, Default)]
+pub(super) struct Graph<'a> {
+    /// Its name.
+    pub(super) name: &'a str,
+    /// Sorted: a node reads only what stands above it.
+    pub(super) nodes: Vec<Node<'a>>,
+    /// Constants: name and `TensorProto`.
+    pub(super) initializers: Vec<(&'a str, &'a [u8])>,
+    /// Graph inputs; older files list initialisers here too.
+    pub(super) inputs: Vec<ValueInfo<'a>>,
+    /// Graph outputs.
+    pub(super) outputs: Vec<ValueInfo<'a>>,
+    /// How many sparse constants there are.
+    pub(super) sparse: usize,
+}
+
+/// `NodeProto`
+#[derive(Debug, Default)]
+pub(super) struct Node<'a> {
+    /// May be empty.
+    pub(super) name: &'a str,
+    /// The operator.
+    pub(super) op: &'a str,
+    /// Whose operator; empty for ONNX's own.
+    pub(super) domain: &'a str,
+    /// Names of values; empty for an optional one that is absent.
+    pub(super) inputs: Vec<&'a str>,
+    /// Names of values.
+    pub(super) outputs: Vec<&'a str>,
+    /// `AttributeProto`s.
+    pub(super) attributes: Vec<&'a [u8]>,
+}
+
+/// `ValueInfoProto` of a tensor.
+#[derive(Debug, Default, Clone)]
+pub(super) struct ValueInfo<'a> {
+    /// The value's name.
+    pub(super) name: &'a str,
+    /// [`TensorData::kind`]'s numbers.
+    pub(super) kind: i64,
+    /// Dimensions, `None` where the file leaves them open; without the list even their number is open.
+    pub(super) dims: Option<Vec<Option<i64>>>,
+}
+
+/// `TensorProto`, its data as it stands in the file.
+#[derive(Debug, Default)]
+pub(super) struct TensorData<'a> {
+    pub(super) dims: Vec<i64>,
+    /// Element type, by ONNX's numbers.
+    pub(super) kind: i64,
+    pub(super) raw: Option<&'a [u8]>,
+    /// Which of the typed lists below counts follows from `kind`.
+    pub(super) floats: Vec<f32>,
+    pub(super) ints: Vec<i64>,
+    pub(super) doubles: Vec<f64>,
+    /// `(key, value)` of a tensor that stands in another file.
+    pub(super) external: Vec<(&'a str, &'a str)>,
+    pub(super) is_external: bool,
+}
+
+/// `AttributeProto`
+#[derive(Debug, Default)]
+pub(super) struct Attribute<'a> {
+    pub(super) name: &'a str,
+    pub(super) f: Option<f32>,
+    pub(super) i: Option<i64>,
+    pub(super) s: Option<&'a [u8]>,
+    pub(super) t: Option<&'a [u8]>,
+    pub(super) ints: Vec<i64>,
+    pub(super) floats: Vec<f32>,
+    pub(super) strings: Vec<&'a [u8]>,
+}
+
+impl<'a> Model<'a> {
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut model = Model::default();
+        fields(bytes, |number, field| {
+            match number {
+                1 => model.ir_version = field.int()?,
+                2 => model.producer = field.text()?,
+                7 => {
+                    model.graph = Graph::read(field.bytes()?)?;
+                    model.has_graph = true;
+                }
+                8 => {
+                    let (mut domain, mut version) = ("", 0);
+                    fields(field.bytes()?, |number, field| {
+                        match number {
+                            1 => domain = field.text()?,
+                            2 => version = field.int()?,
+                            _ => {}
+                        }
+                        Ok(())
+                    })?;
+                    if matches!(domain, "" | "ai.onnx") {
+                        model.opset = version;
+                    }
+                }
+                25 => {
+                    let (mut name, mut domain) = ("", "");
+                    fields(field.bytes()?, |number, field| {
+                        match number {
+                            1 => name = field.text()?,
+                            10 => domain = field.text()?,
+                            _ => {}
+                        }
+                        Ok(())
+                    })?;
+                    push(&mut model.functions, (domain, name), "functions")?;
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(model)
+    }
+}
+
+impl<'a> Graph<'a> {
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut graph = Graph::default();
+        fields(bytes, |number, field| {
+            match number {
+                1 => push(&mut graph.nodes, Node::read(field.bytes()?)?, "nodes")?,
+                2 => graph.name = field.text()?,
+                5 => {
+                    let tensor = field.bytes()?;
+                    push(&mut graph.initializers, (tensor_name(tensor)?, tensor), "constants")?;
+                }
+                11 => push(&mut graph.inputs, ValueInfo::read(field.bytes()?)?, "inputs")?,
+                12 => push(&mut graph.outputs, ValueInfo::read(field.bytes()?)?, "outputs")?,
+                15 => graph.sparse += 1,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(graph)
+    }
+}
+
+impl<'a> Node<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut node = Node::default();
+        fields(bytes, |number, field| {
+            match number {
+                1 => push(&mut node.inputs, field.text()?, "inputs at one node")?,
+                2 => push(&mut node.outputs, field.text()?, "outputs at one node")?,
+                3 => node.name = field.text()?,
+                4 => node.op = field.text()?,
+                5 => push(&mut node.attributes, field.bytes()?, "attributes at one node")?,
+                7 => node.domain = field.text()?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(node)
+    }
+
+    /// What users know it by: its name, else that of its first result.
+    pub(super) fn shown(&self) -> &'a str {
+        if self.name.is_empty() { self.outputs.first().copied().unwrap_or(self.op) } else { self.name }
+    }
+
+    /// All its attributes.
+    pub(super) fn attributes(&self) -> Result<Vec<Attribute<'a>>, Malformed> {
+        self.attributes.iter().map(|bytes| Attribute::read(bytes)).collect()
+    }
+}
+
+impl<'a> ValueInfo<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut info = ValueInfo::default();
+        fields(bytes, |number, field| {
+            match number {
+                1 => info.name = field.text()?,
+                // TypeProto
+                2 => fields(field.bytes()?, |number, field| {
+                    // .tensor_type
+                    if number == 1 {
+                        fields(field.bytes()?, |number, field| {
+                            match number {
+                                1 => info.kind = field.int()?,
+                                2 => info.dims = Some(dimensions(field.bytes()?)?),
+                                _ => {}
+                            }
+                            Ok(())
+                        })?;
+                    }
+                    Ok(())
+                })?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(info)
+    }
+}
+
+/// `TensorShapeProto`
+fn dimensions(bytes: &[u8]) -> Result<Vec<Option<i64>>, Malformed> {
+    let mut dims = Vec::new();
+    fields(bytes, |number, field| {
+        if number == 1 {
+            let mut size = None;
+            fields(field.bytes()?, |number, field| {
+                if number == 1 {
+                    size = Some(field.int()?);
+                }
+                Ok(())
+            })?;
+            push(&mut dims, size, "dimensions")?;
+        }
+        Ok(())
+    })?;
+    Ok(dims)
+}
+
+fn tensor_name(bytes: &[u8]) -> Result<&str, Malformed> {
+    let mut name = "";
+    fields(bytes, |number, field| {
+        if number == 8 {
+            name = field.text()?;
+        }
+        Ok(())
+    })?;
+    Ok(name)
+}
+
+impl<'a> TensorData<'a> {
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut tensor = TensorData::default();
+        fields(bytes, |number, field| {
+            match number {
+                1 => ints(&mut tensor.dims, field)?,
+                2 => tensor.kind = field.int()?,
+                4 => floats(&mut tensor.floats, field)?,
+                // int32_data, int64_data and uint64_data: one of them is used, by the element type
+                5 | 7 | 11 => ints(&mut tensor.ints, field)?,
+                9 => tensor.raw = Some(field.bytes()?),
+                10 => doubles(&mut tensor.doubles, field)?,
+                13 => {
+                    let (mut key, mut value) = ("", "");
+                    fields(field.bytes()?, |number, field| {
+                        match number {
+                            1 => key = field.text()?,
+                            2 => value = field.text()?,
+                            _ => {}
+                        }
+                        Ok(())
+                    })?;
+                    push(&mut tensor.external, (key, value), "entries of external data")?;
+                }
+                14 => tensor.is_external = field.int()? == 1,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(tensor)
+    }
+}
+
+impl<'a> Attribute<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut attribute = Attribute::default();
+        fields(bytes, |number, field| {
+            match number {
+                1 => attribute.name = field.text()?,
+                2 => {
+                    if let Field::Fixed32(bits) = field {
+                        attribute.f = Some(f32::from_bits(bits));
+                    }
+                }
+                3 => attribute.i = Some(field.int()?),
+                4 => attribute.s = Some(field.bytes()?),
+                5 => attribute.t = Some(field.bytes()?),
+                7 => floats(&mut attribute.floats, field)?,
+                8 => ints(&mut attribute.ints, field)?,
+                9 => push(&mut attribute.strings, field.bytes()?, "strings in one attribute")?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(attribute)
+    }
+}
