@@ -85,6 +85,13 @@ impl fmt::Display for Activation {
     }
 }
 
+/// From the first of `kernel` taps, `dilation` apart, to the last, both included; 0 where either number is, and the largest number
+/// where there is none so large.
+#[must_use]
+pub const fn span(kernel: usize, dilation: usize) -> usize {
+    if kernel == 0 || dilation == 0 { 0 } else { (kernel - 1).saturating_mul(dilation).saturating_add(1) }
+}
+
 /// A convolution `[in_h, in_w, in_c] -> [out_h, out_w, out_c]`. Group `g` of `groups` makes the output channels from
 /// `g * out_c / groups` on of the input channels from `g * in_c / groups` on, as many as a group has. Weights packed by
 /// [`crate::pack::grouped`] with `k = kernel_h * kernel_w * in_c / groups` rows ordered `(ky, kx, c)`.
@@ -112,6 +119,10 @@ pub struct Conv {
     pub stride_h: usize,
     /// Horizontal step between windows.
     pub stride_w: usize,
+    /// Input rows from one row of a window to the next.
+    pub dilation_h: usize,
+    /// Input columns from one column of a window to the next.
+    pub dilation_w: usize,
     /// Padding rows above the input; those below follow from `out_h`.
     pub pad_top: usize,
     /// Padding columns left of the input; those on the right follow from `out_w`.
@@ -121,6 +132,18 @@ pub struct Conv {
 }
 
 impl Conv {
+    /// Input rows from the first of a window to its last, both included.
+    #[must_use]
+    pub const fn span_h(&self) -> usize {
+        span(self.kernel_h, self.dilation_h)
+    }
+
+    /// Input columns from the first of a window to its last, both included.
+    #[must_use]
+    pub const fn span_w(&self) -> usize {
+        span(self.kernel_w, self.dilation_w)
+    }
+
     /// Input and output channels of a group; `None` where the groups do not divide them.
     #[must_use]
     pub const fn group(&self) -> Option<(usize, usize)> {
@@ -164,12 +187,30 @@ pub struct Depthwise {
     pub stride_h: usize,
     /// Horizontal step between windows.
     pub stride_w: usize,
+    /// Input rows from one row of a window to the next.
+    pub dilation_h: usize,
+    /// Input columns from one column of a window to the next.
+    pub dilation_w: usize,
     /// Padding rows above the input.
     pub pad_top: usize,
     /// Padding columns left of the input.
     pub pad_left: usize,
     /// Applied to every output after the bias.
     pub act: Activation,
+}
+
+impl Depthwise {
+    /// Input rows from the first of a window to its last, both included.
+    #[must_use]
+    pub const fn span_h(&self) -> usize {
+        span(self.kernel_h, self.dilation_h)
+    }
+
+    /// Input columns from the first of a window to its last, both included.
+    #[must_use]
+    pub const fn span_w(&self) -> usize {
+        span(self.kernel_w, self.dilation_w)
+    }
 }
 
 /// A 1x1 convolution at stride 1, or a dense layer: `[pixels, in_c] x [in_c, out_c]`. Weights packed by
@@ -195,7 +236,7 @@ pub struct Pointwise {
 pub enum PoolKind {
     /// The largest element; padding never wins.
     Max,
-    /// The mean of the elements inside the input (padding is not counted).
+    /// The mean of the elements inside the input, or of the whole window ([`Pool::count_padding`]).
     Average,
 }
 
@@ -226,4 +267,6 @@ pub struct Pool {
     pub pad_top: usize,
     /// Padding columns left of the input.
     pub pad_left: usize,
+    /// A mean is over the whole window, the padding as zeros; else over the elements inside the input.
+    pub count_padding: bool,
 }

@@ -110,8 +110,8 @@ pub fn conv(
                 let mut acc = [0f64; BLOCK];
                 for ky in 0..p.kernel_h {
                     for kx in 0..p.kernel_w {
-                        let iy = inside(oy * p.stride_h + ky, p.pad_top, p.in_h);
-                        let ix = inside(ox * p.stride_w + kx, p.pad_left, p.in_w);
+                        let iy = inside(oy * p.stride_h + ky * p.dilation_h, p.pad_top, p.in_h);
+                        let ix = inside(ox * p.stride_w + kx * p.dilation_w, p.pad_left, p.in_w);
                         for i in 0..group_in {
                             let c = g * group_in + i;
                             let v = match (iy, ix) {
@@ -149,8 +149,8 @@ pub fn depthwise(p: &Depthwise, x: &[f32], w: &[f32], bias: Option<&[f32]>, pad_
                 let mut acc = bias.map_or(0.0, |b| f64::from(b[o]));
                 for ky in 0..p.kernel_h {
                     for kx in 0..p.kernel_w {
-                        let iy = inside(oy * p.stride_h + ky, p.pad_top, p.in_h);
-                        let ix = inside(ox * p.stride_w + kx, p.pad_left, p.in_w);
+                        let iy = inside(oy * p.stride_h + ky * p.dilation_h, p.pad_top, p.in_h);
+                        let ix = inside(ox * p.stride_w + kx * p.dilation_w, p.pad_left, p.in_w);
                         let v = match (iy, ix) {
                             (Some(iy), Some(ix)) => x[(iy * p.in_w + ix) * p.in_c + c],
                             (_, None) | (None, _) => pad_value.map_or(0.0, |v| v[c]),
@@ -178,6 +178,8 @@ pub fn dense(in_c: usize, out_c: usize, act: Activation, x: &[f32], w: &[f32], b
         kernel_w: 1,
         stride_h: 1,
         stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
         pad_top: 0,
         pad_left: 0,
         act,
@@ -185,7 +187,8 @@ pub fn dense(in_c: usize, out_c: usize, act: Activation, x: &[f32], w: &[f32], b
     conv(&p, x, w, bias, None, None, y);
 }
 
-/// Pooling by windows. A window must touch the input; elements outside of it neither win a maximum nor count in a mean.
+/// Pooling by windows. A window must touch the input; elements outside of it do not win a maximum, and count in a mean, as zeros,
+/// only if `count_padding`.
 pub fn pool(p: &Pool, x: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), p.in_h * p.in_w * p.c, "pool input");
     assert_eq!(y.len(), p.out_h * p.out_w * p.c, "pool output");
@@ -208,6 +211,7 @@ pub fn pool(p: &Pool, x: &[f32], y: &mut [f32]) {
                 assert!(count > 0, "pool window ({oy}, {ox}) lies outside of the input");
                 y[(oy * p.out_w + ox) * p.c + c] = match p.kind {
                     PoolKind::Max => max as f32,
+                    PoolKind::Average if p.count_padding => (sum / (p.kernel_h * p.kernel_w) as f64) as f32,
                     PoolKind::Average => (sum / f64::from(count)) as f32,
                 };
             }
@@ -250,9 +254,15 @@ pub fn act(act: Activation, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// `y[i] = exp(x[i] - max) / sum(exp(x - max))`
-pub fn softmax(x: &[f32], y: &mut [f32]) {
-    assert_eq!(x.len(), y.len(), "softmax lengths");
+/// `y[i] = exp(x[i] - max) / sum(exp(x - max))` over the `c` channels of every pixel.
+pub fn softmax(c: usize, x: &[f32], y: &mut [f32]) {
+    assert!(x.len() == y.len() && x.len().is_multiple_of(c), "softmax lengths {} {} of {c} channels", x.len(), y.len());
+    for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
+        softmax_pixel(x, y);
+    }
+}
+
+fn softmax_pixel(x: &[f32], y: &mut [f32]) {
     let max = x.iter().fold(f64::NEG_INFINITY, |m, &v| if f64::from(v) > m || v.is_nan() { f64::from(v) } else { m });
     let sum: f64 = x.iter().map(|&v| exp(f64::from(v) - max)).sum();
     for (y, x) in y.iter_mut().zip(x) {
@@ -388,6 +398,8 @@ mod tests {
             kernel_w: 2,
             stride_h: 1,
             stride_w: 1,
+            dilation_h: 1,
+            dilation_w: 1,
             pad_top: 0,
             pad_left: 0,
             act: Activation::None,
@@ -403,6 +415,10 @@ mod tests {
         p.stride_w = 2;
         conv(&p, &x, &[1.0, 10.0, 100.0, 1000.0], None, None, None, &mut y);
         assert_eq!(y, [1000.0, 3200.0, 7040.0, 9865.0]);
+        // Taps two apart.
+        (p.dilation_h, p.dilation_w, p.stride_h, p.stride_w) = (2, 2, 1, 1);
+        conv(&p, &x, &[1.0, 10.0, 100.0, 1000.0], None, None, None, &mut y);
+        assert_eq!(y, [5000.0, 6400.0, 8020.0, 9731.0]);
     }
 
     /// Two groups of two inputs and two outputs, one pixel.
@@ -420,6 +436,8 @@ mod tests {
             kernel_w: 1,
             stride_h: 1,
             stride_w: 1,
+            dilation_h: 1,
+            dilation_w: 1,
             pad_top: 0,
             pad_left: 0,
             act: Activation::None,
@@ -443,6 +461,8 @@ mod tests {
             kernel_w: 1,
             stride_h: 1,
             stride_w: 1,
+            dilation_h: 1,
+            dilation_w: 1,
             pad_top: 0,
             pad_left: 0,
             act: Activation::None,
@@ -467,11 +487,15 @@ mod tests {
             stride_w: 1,
             pad_top: 1,
             pad_left: 1,
+            count_padding: false,
         };
         let x = [-1.0, -2.0, -3.0, -6.0];
         let mut y = [0.0; 4];
         pool(&p, &x, &mut y);
         assert_eq!(y, [-1.0, -1.5, -2.0, -3.0]);
+        p.count_padding = true;
+        pool(&p, &x, &mut y);
+        assert_eq!(y, [-0.25, -0.75, -1.0, -3.0]);
         p.kind = PoolKind::Max;
         pool(&p, &x, &mut y);
         assert_eq!(y, [-1.0, -1.0, -1.0, -1.0]);
@@ -486,8 +510,10 @@ mod tests {
         assert_eq!(y, [2.0, 0.0]);
         scale(Activation::None, 1, 2, &[1.0, 2.0], &[3.0, 4.0], &mut y);
         assert_eq!(y, [3.0, 8.0]);
-        softmax(&[1000.0, 1000.0], &mut y);
+        softmax(2, &[1000.0, 1000.0], &mut y);
         assert_eq!(y, [0.5, 0.5]);
+        softmax(1, &[1000.0, 7.0], &mut y);
+        assert_eq!(y, [1.0, 1.0]);
         normalize(1, &[1, 0], &[2.0, 3.0], &[0.5, 0.25], &[1.0, 10.0], &mut y);
         assert_eq!(y, [20.5, 3.25]);
         dense(2, 2, Activation::None, &[1.0, 2.0], &[1.0, 2.0, 3.0, 4.0], Some(&[0.0, 1.0]), &mut y);

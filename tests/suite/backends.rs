@@ -20,7 +20,7 @@ use crate::r#gen::{self, Around, BARE, Builder, Case, POINT, Window};
 use crate::plan::{meta, shipped};
 use crate::tolerance::{Sums, assert_close, bound};
 
-const SAME: Window = Window { kernel: [3, 3], stride: [1, 1], around: Around::Same };
+const SAME: Window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], around: Around::Same };
 
 /// Something that makes plans run.
 struct Engine {

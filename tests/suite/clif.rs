@@ -191,6 +191,16 @@ fn axis(most: usize) -> impl Strategy<Value = [usize; 5]> {
     })
 }
 
+/// As [`axis`], and a dilation.
+fn axis_apart(most: usize) -> impl Strategy<Value = [usize; 6]> {
+    (axis(most), prop_oneof![2 => Just(1usize), 1 => 2usize..4]).prop_map(
+        |([input, output, kernel, stride, before], dilation)| {
+            // Padding behind grows with the window.
+            [input, output, kernel, stride, before, dilation]
+        },
+    )
+}
+
 fn residuals() -> impl Strategy<Value = usize> {
     0usize..3
 }
@@ -225,13 +235,13 @@ proptest! {
 
     #[test]
     fn conv(
-        [in_h, out_h, kernel_h, stride_h, pad_top] in axis(9),
-        [in_w, out_w, kernel_w, stride_w, pad_left] in axis(13),
+        [in_h, out_h, kernel_h, stride_h, pad_top, dilation_h] in axis_apart(9),
+        [in_w, out_w, kernel_w, stride_w, pad_left, dilation_w] in axis_apart(13),
         in_c in 1usize..10, out_c in 1usize..40, act in activation(),
         padded: bool, residual in residuals(), strip in 1usize..9, seed in 0u64..1 << 40,
     ) {
         let p = params::Conv {
-            in_h, in_w, in_c, out_h, out_w, out_c, groups: 1, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act,
+            in_h, in_w, in_c, out_h, out_w, out_c, groups: 1, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, act,
         };
         let mut planner = Planner::new(Shape::hwc(in_h, in_w, in_c), Shape::hwc(out_h, out_w, out_c));
         let k = kernel_h * kernel_w * in_c;
@@ -255,13 +265,13 @@ proptest! {
 
     #[test]
     fn depthwise(
-        [in_h, out_h, kernel_h, stride_h, pad_top] in axis(9),
-        [in_w, out_w, kernel_w, stride_w, pad_left] in axis(24),
+        [in_h, out_h, kernel_h, stride_h, pad_top, dilation_h] in axis_apart(9),
+        [in_w, out_w, kernel_w, stride_w, pad_left, dilation_w] in axis_apart(24),
         in_c in 1usize..30, multiplier in prop_oneof![3 => Just(1usize), 1 => 2usize..10], act in activation(),
         padded: bool, strip in 1usize..9, seed in 0u64..1 << 40,
     ) {
         let p = params::Depthwise {
-            in_h, in_w, in_c, multiplier, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act,
+            in_h, in_w, in_c, multiplier, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, act,
         };
         check_depthwise(&p, padded, strip, seed);
     }
@@ -283,10 +293,10 @@ proptest! {
     fn pool(
         [in_h, out_h, kernel_h, stride_h, pad_top] in axis(9),
         [in_w, out_w, kernel_w, stride_w, pad_left] in axis(9),
-        c in 1usize..30, average: bool, strip in 1usize..9, seed in 0u64..1 << 40,
+        c in 1usize..30, average: bool, count_padding: bool, strip in 1usize..9, seed in 0u64..1 << 40,
     ) {
         let kind = if average { PoolKind::Average } else { PoolKind::Max };
-        let p = params::Pool { kind, in_h, in_w, c, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left };
+        let p = params::Pool { kind, in_h, in_w, c, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, count_padding };
         let mut planner = Planner::new(Shape::hwc(in_h, in_w, c), Shape::hwc(out_h, out_w, c));
         planner.last(Kernel::Pool(p), strip);
         let x = random(in_h * in_w * c, seed);
@@ -321,14 +331,14 @@ proptest! {
     }
 
     #[test]
-    fn softmax(c in 1usize..70, spread in 0.1f32..60.0, in_place: bool, seed in 0u64..1 << 40) {
-        let shape = Shape::hwc(1, 1, c);
-        let x: Vec<f32> = random(c, seed).iter().map(|v| v * spread).collect();
+    fn softmax(w in 1usize..4, c in 1usize..70, spread in 0.1f32..60.0, in_place: bool, seed in 0u64..1 << 40) {
+        let shape = Shape::hwc(2, w, c);
+        let x: Vec<f32> = random(2 * w * c, seed).iter().map(|v| v * spread).collect();
         let mut planner = Planner::new(shape, shape);
-        let kernel = Kernel::Softmax { c };
+        let kernel = Kernel::Softmax { pixels: 2 * w, c };
         if in_place { planner.last_in_place(kernel) } else { planner.last(kernel, 1) }
-        let mut expected = vec![0.0; c];
-        reference::softmax(&x, &mut expected);
+        let mut expected = vec![0.0; x.len()];
+        reference::softmax(c, &x, &mut expected);
         assert_close(&planner.run(&x), &expected);
     }
 
@@ -421,6 +431,8 @@ fn check_pointwise(p: &params::Pointwise, residual: usize, strip: usize, seed: u
         kernel_w: 1,
         stride_h: 1,
         stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
         pad_top: 0,
         pad_left: 0,
         act,
@@ -450,6 +462,8 @@ fn wide_depthwise_windows() {
             kernel_w,
             stride_h: 1,
             stride_w: 1,
+            dilation_h: 1,
+            dilation_w: 1,
             pad_top: 1,
             pad_left,
             act: Activation::Relu,
@@ -484,6 +498,8 @@ fn small_net() -> Planner {
         kernel_w: 3,
         stride_h: 2,
         stride_w: 2,
+        dilation_h: 1,
+        dilation_w: 1,
         pad_top: 1,
         pad_left: 1,
         act,
@@ -509,6 +525,8 @@ fn small_net() -> Planner {
         kernel_w: 3,
         stride_h: 1,
         stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
         pad_top: 1,
         pad_left: 1,
         act,
@@ -533,7 +551,7 @@ fn small_net() -> Planner {
     let logits = Shape::hwc(1, 1, 10);
     let kernel = Kernel::Pointwise { params, weight, bias, residual: Residual::None };
     p.step(kernel, a, stem_shape, Place::Output(0), logits, 1);
-    p.step(Kernel::Softmax { c: 10 }, Place::Output(0), logits, Place::Output(0), logits, 1);
+    p.step(Kernel::Softmax { pixels: 1, c: 10 }, Place::Output(0), logits, Place::Output(0), logits, 1);
     p
 }
 
@@ -610,10 +628,11 @@ fn wrong_plans_are_refused() {
         stride_w: 1,
         pad_top: 0,
         pad_left: 0,
+        count_padding: false,
     };
     #[rustfmt::skip]
     let conv = params::Conv {
-        in_h: 1, in_w: 1, in_c: 10, out_h: 1, out_w: 1, out_c: 10, groups: 2, kernel_h: 1, kernel_w: 1, stride_h: 1, stride_w: 1,
+        in_h: 1, in_w: 1, in_c: 10, out_h: 1, out_w: 1, out_c: 10, groups: 2, kernel_h: 1, kernel_w: 1, stride_h: 1, stride_w: 1, dilation_h: 1, dilation_w: 1,
         pad_top: 0, pad_left: 0, act,
     };
     let (weight, bias, pad_value, residual) = (WeightId(0), WeightId(0), None, Residual::None);

@@ -59,6 +59,8 @@ pub struct Window {
     pub kernel: [usize; 2],
     /// Rows and columns.
     pub stride: [usize; 2],
+    /// Rows and columns; pools have none.
+    pub dilation: [usize; 2],
     /// Around the input.
     pub around: Around,
 }
@@ -97,8 +99,10 @@ pub enum Block {
     SqueezeExcite(Excite),
     /// Two convolutions of the same input, added.
     Branches { kernel: [usize; 2], out: usize, tails: [Tail; 2], act: Activation },
+    /// Softmax of every pixel.
+    Softmax,
     /// Max or average pooling.
-    Pool { kind: PoolKind, window: Window },
+    Pool { kind: PoolKind, window: Window, count_padding: bool },
     /// An activation alone.
     Act(Activation),
     /// Batch norm alone.
@@ -210,7 +214,14 @@ fn window() -> impl Strategy<Value = Window> {
         3 => (1usize..=5, 1usize..=5).prop_map(|(y, x)| [y, x]),
     ];
     let stride = prop_oneof![4 => Just([1usize, 1]), 3 => Just([2, 2]), 1 => (1usize..=3, 1usize..=3).prop_map(|(y, x)| [y, x])];
-    (kernel, stride, around()).prop_map(|(kernel, stride, around)| Window { kernel, stride, around })
+    let dilation =
+        prop_oneof![5 => Just([1usize, 1]), 1 => Just([2, 2]), 1 => (1usize..=3, 1usize..=3).prop_map(|(y, x)| [y, x])];
+    (kernel, stride, dilation, around()).prop_map(|(kernel, stride, dilation, around)| Window {
+        kernel,
+        stride,
+        dilation,
+        around,
+    })
 }
 
 fn tail() -> impl Strategy<Value = Tail> {
@@ -246,7 +257,9 @@ fn block() -> impl Strategy<Value = Block> {
         2 => excite().prop_map(Block::SqueezeExcite),
         2 => ((1usize..=3, 1usize..=3), 1usize..=24, tail(), tail(), activation())
             .prop_map(|((ky, kx), out, a, b, act)| Block::Branches { kernel: [ky, kx], out, tails: [a, b], act }),
-        2 => (prop_oneof![Just(PoolKind::Max), Just(PoolKind::Average)], window()).prop_map(|(kind, window)| Block::Pool { kind, window }),
+        2 => (prop_oneof![Just(PoolKind::Max), Just(PoolKind::Average)], window(), any::<bool>())
+            .prop_map(|(kind, window, count_padding)| Block::Pool { kind, window, count_padding }),
+        1 => Just(Block::Softmax),
         1 => activation().prop_map(Block::Act),
         1 => Just(Block::BatchNorm),
         1 => (sides(), any::<bool>()).prop_map(|(sides, value)| Block::Pad { sides, value }),
@@ -344,7 +357,7 @@ pub struct Builder {
 }
 
 /// 1x1 at stride 1.
-pub const POINT: Window = Window { kernel: [1, 1], stride: [1, 1], around: Around::Nothing };
+pub const POINT: Window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], around: Around::Nothing };
 
 /// A bare convolution: no bias, nothing after it.
 pub const BARE: Tail = Tail { bias: false, bn: false, act: Activation::None, identity: false };
@@ -384,11 +397,12 @@ impl Builder {
     }
 
     fn padding(&self, x: NodeId, window: Window) -> Padding {
-        let (shape, [kh, kw]) = (self.shape(x), window.kernel);
+        let (shape, span) = (self.shape(x), [0, 1].map(|i| (window.kernel[i] - 1) * window.dilation[i] + 1));
+        let [kh, kw] = span;
         match window.around {
             Around::Nothing => Padding::ZERO,
-            Around::Torch => Padding::torch(window.kernel),
-            Around::Same => Padding::same(shape.h, shape.w, window.kernel, window.stride),
+            Around::Torch => Padding::torch(span),
+            Around::Same => Padding::same(shape.h, shape.w, span, window.stride),
             Around::Sides([top, left, bottom, right]) => {
                 Padding { top: top % kh, left: left % kw, bottom: bottom % kh, right: right % kw }
             }
@@ -414,6 +428,7 @@ impl Builder {
                 out_c,
                 kernel: window.kernel,
                 stride: window.stride,
+                dilation: window.dilation,
                 groups,
                 pad: Padding::ZERO,
                 pad_value: None,
@@ -442,6 +457,7 @@ impl Builder {
                 multiplier,
                 kernel: window.kernel,
                 stride: window.stride,
+                dilation: window.dilation,
                 pad: Padding::ZERO,
                 pad_value: None,
                 weight,
@@ -563,14 +579,25 @@ impl Builder {
             }
             Block::SqueezeExcite(excite) => self.excite(x, *excite),
             Block::Branches { kernel, out, tails, act } => {
-                let window = Window { kernel: *kernel, stride: [1, 1], around: Around::Torch };
+                let window = Window { kernel: *kernel, stride: [1, 1], dilation: [1, 1], around: Around::Torch };
                 let a = self.conv(x, window, *out, tails[0])?;
                 let b = self.conv(x, window, *out, tails[1])?;
                 self.add(Op::Add(*act), &[a, b])
             }
-            Block::Pool { kind, window } => {
-                let pad = self.padding(x, *window);
-                self.add(Op::Pool(Pool { kind: *kind, kernel: window.kernel, stride: window.stride, pad }), &[x])
+            Block::Softmax => self.add(Op::Softmax, &[x]),
+            Block::Pool { kind, window, count_padding } => {
+                let window = Window { dilation: [1, 1], ..*window };
+                let pad = self.padding(x, window);
+                self.add(
+                    Op::Pool(Pool {
+                        kind: *kind,
+                        kernel: window.kernel,
+                        stride: window.stride,
+                        pad,
+                        count_padding: *count_padding,
+                    }),
+                    &[x],
+                )
             }
             Block::Act(act) => self.add(Op::Act(*act), &[x]),
             Block::BatchNorm => Some(self.batch_norm(x)),
@@ -594,7 +621,8 @@ impl Builder {
             }
             Block::Double => self.add(Op::Add(Activation::None), &[x, x]),
             Block::Identity(which) => {
-                let pool = Pool { kind: PoolKind::Average, kernel: [1, 1], stride: [1, 1], pad: Padding::ZERO };
+                let pool =
+                    Pool { kind: PoolKind::Average, kernel: [1, 1], stride: [1, 1], pad: Padding::ZERO, count_padding: false };
                 match which {
                     0 => self.add(Op::Act(Activation::None), &[x]),
                     1 => self.add(Op::Pad(Pad { pad: Padding::ZERO, value: None }), &[x]),

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use crate::r#gen::{Around, BARE, Builder, POINT, Recipe, Tail, Window, answer, recipe};
 use crate::tolerance::{Sums, assert_close, bound};
 
-const SAME_3X3: Window = Window { kernel: [3, 3], stride: [1, 1], around: Around::Torch };
+const SAME_3X3: Window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], around: Around::Torch };
 
 fn options() -> PassOptions {
     PassOptions::default()
@@ -84,7 +84,7 @@ fn fold_preprocess_keeps_border_pixels() {
         let mut b = Builder::new(3);
         let x = b.graph.add_input("x", Shape::hwc(6, 8, 3));
         let n = b.normalize(x, reversed);
-        let window = Window { kernel: [3, 3], stride: [2, 2], around };
+        let window = Window { kernel: [3, 3], stride: [2, 2], dilation: [1, 1], around };
         let y = b.conv(n, window, 7, Tail { bn: true, act: Activation::Relu6, ..BARE }).unwrap();
         b.graph.outputs.push(y);
         let input: Vec<f32> = (0..144).map(|_| b.random.below(256) as f32).collect();
@@ -219,7 +219,7 @@ fn fuse_pad_refuses_other_values_and_other_ops() {
 
     let mut s = small();
     let p = s.op("p", Op::Pad(Pad { pad, value: None }), &[s.1]);
-    let pool = Pool { kind: PoolKind::Max, kernel: [2, 2], stride: [1, 1], pad: Padding::ZERO };
+    let pool = Pool { kind: PoolKind::Max, kernel: [2, 2], stride: [1, 1], pad: Padding::ZERO, count_padding: false };
     let y = s.op("y", Op::Pool(pool), &[p]);
     s.refuses(&[y], "fuse_pad", "p", "y is a pool: its padding would be no element");
 

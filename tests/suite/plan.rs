@@ -53,6 +53,7 @@ impl Net {
             out_c,
             kernel: [k, k],
             stride: [stride, stride],
+            dilation: [1, 1],
             groups: 1,
             pad: Padding::torch([k, k]),
             pad_value: None,
@@ -74,6 +75,7 @@ impl Net {
             multiplier: 1,
             kernel: [k, k],
             stride: [stride, stride],
+            dilation: [1, 1],
             pad: Padding::torch([k, k]),
             pad_value: None,
             weight,
@@ -463,7 +465,7 @@ fn every_wrong_operand_is_noticed() {
 fn wrong_groups_are_noticed() {
     let mut b = r#gen::Builder::new(1);
     let x = b.graph.add_input("x", Shape::hwc(6, 6, 8));
-    let window = r#gen::Window { kernel: [3, 3], stride: [1, 1], around: r#gen::Around::Same };
+    let window = r#gen::Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], around: r#gen::Around::Same };
     let y = b.grouped(x, window, 24, 2, r#gen::BARE).unwrap();
     b.graph.outputs.push(y);
     let groups = |plan: &Plan| match plan.steps().last().unwrap().kernel {

@@ -12,7 +12,7 @@ use mnc_runtime::net::Net;
 use crate::r#gen::{Around, BARE, Builder, POINT, Tail, Window, uniform};
 use crate::tolerance::{Sums, assert_close, bound};
 
-const WINDOW: Window = Window { kernel: [3, 3], stride: [1, 1], around: Around::Torch };
+const WINDOW: Window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], around: Around::Torch };
 const TAIL: Tail = Tail { bn: true, act: Activation::Relu6, ..BARE };
 
 fn separate(graph: &mut Graph, separate: Separate, separate_stem: bool) -> Remarks {

@@ -238,17 +238,18 @@ fn propagate(op: &Op, consts: &Consts, shape: Shape, reads: &[&Value], sums: Sum
         Op::Softmax => {
             let y = forward(op);
             let e = deviations(&reads[0].v);
-            let mean: f64 = y.iter().zip(&e).map(|(y, e)| f64::from(y * e)).sum();
             // d y_i = y_i (d x_i - sum y_j d x_j); exp and sum of a kernel: the argument's own rounding, and one a term.
-            let n = if sums == Sums::F32 { FOLDS + y.len() as f64 } else { 1.0 };
-            let top = reads[0].x.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-            let v = (0..y.len())
-                .map(|i| {
-                    let argument = if sums == Sums::F32 { f64::from(top - reads[0].x[i]) } else { 0.0 };
+            let n = if sums == Sums::F32 { FOLDS + shape.c as f64 } else { 1.0 };
+            let mut v = Vec::with_capacity(y.len());
+            for ((y, e), x) in y.chunks(shape.c).zip(e.chunks(shape.c)).zip(reads[0].x.chunks(shape.c)) {
+                let mean: f64 = y.iter().zip(e).map(|(y, e)| f64::from(y * e)).sum();
+                let top = x.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+                v.extend((0..y.len()).map(|i| {
+                    let argument = if sums == Sums::F32 { f64::from(top - x[i]) } else { 0.0 };
                     let e = f64::from(e[i]) + mean + argument + n.sqrt();
                     (f64::from(y[i]) * e).powi(2)
-                })
-                .collect();
+                }));
+            }
             rounded(y, v)
         }
     }

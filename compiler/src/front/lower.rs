@@ -211,7 +211,7 @@ impl Lower<'_, '_> {
             Body::Pool { kind, kernel, stride } => {
                 let shape = self.out.graph.shape(x);
                 let pad = at.block.style.padding.resolve(shape.h, shape.w, *kernel, *stride);
-                let op = Pool { kind: *kind, kernel: *kernel, stride: *stride, pad };
+                let op = Pool { kind: *kind, kernel: *kernel, stride: *stride, pad, count_padding: false };
                 self.add(span, format!("{}.pool", at.name), Op::Pool(op), &[x], self.moment(x))
             }
             Body::GlobalAvgPool => {
@@ -409,10 +409,24 @@ fn op(make: Make, weight: ConstId, bias: Option<ConstId>) -> Op {
     match make.kind {
         LayerKind::Conv { kernel, in_c, out_c, groups } => {
             let (residual, pool) = (false, false);
-            Op::Conv(Conv { in_c, out_c, kernel, stride, groups, pad, pad_value, weight, bias, act, residual, pool })
+            Op::Conv(Conv {
+                in_c,
+                out_c,
+                kernel,
+                stride,
+                dilation: [1, 1],
+                groups,
+                pad,
+                pad_value,
+                weight,
+                bias,
+                act,
+                residual,
+                pool,
+            })
         }
         LayerKind::Depthwise { kernel, channels, multiplier } => {
-            Op::Depthwise(Depthwise { channels, multiplier, kernel, stride, pad, pad_value, weight, bias, act })
+            Op::Depthwise(Depthwise { channels, multiplier, kernel, stride, dilation: [1, 1], pad, pad_value, weight, bias, act })
         }
         LayerKind::Dense { in_c, out_c } => Op::Dense(Dense { in_c, out_c, weight, bias, act }),
     }

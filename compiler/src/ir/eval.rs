@@ -86,7 +86,7 @@ pub(crate) fn node(op: &Op, consts: &Consts, shapes: &[Shape], out: Shape, x: &[
             let bias = d.bias.map(|b| consts.get(b));
             reference::dense(d.in_c, d.out_c, d.act, x[0], consts.get(d.weight), bias, &mut y);
         }
-        Op::Softmax => reference::softmax(x[0], &mut y),
+        Op::Softmax => reference::softmax(out.c, x[0], &mut y),
     }
     y
 }
@@ -107,6 +107,8 @@ fn conv(c: &Conv, consts: &Consts, shapes: &[Shape], out: Shape, x: &[&[f32]], y
         kernel_w: c.kernel[1],
         stride_h: c.stride[0],
         stride_w: c.stride[1],
+        dilation_h: c.dilation[0],
+        dilation_w: c.dilation[1],
         pad_top: c.pad.top,
         pad_left: c.pad.left,
         act: c.act,
@@ -136,6 +138,8 @@ fn depthwise_params(d: &Depthwise, x: Shape, out: Shape) -> params::Depthwise {
         kernel_w: d.kernel[1],
         stride_h: d.stride[0],
         stride_w: d.stride[1],
+        dilation_h: d.dilation[0],
+        dilation_w: d.dilation[1],
         pad_top: d.pad.top,
         pad_left: d.pad.left,
         act: d.act,
@@ -156,6 +160,7 @@ fn pool_params(p: &Pool, x: Shape, out: Shape) -> params::Pool {
         stride_w: p.stride[1],
         pad_top: p.pad.top,
         pad_left: p.pad.left,
+        count_padding: p.count_padding,
     }
 }
 
@@ -178,6 +183,7 @@ mod tests {
             out_c: 1,
             kernel: [1, 1],
             stride: [1, 1],
+            dilation: [1, 1],
             groups: 1,
             pad: Padding::ZERO,
             pad_value: None,

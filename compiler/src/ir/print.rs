@@ -56,6 +56,7 @@ pub fn describe(op: &Op) -> String {
         }
         Op::Conv(c) => {
             all.extend(window(c.kernel, c.stride, c.pad));
+            all.extend(dilation(c.dilation));
             all.extend((c.groups != 1).then(|| format!("g{}", c.groups)));
             all.extend(c.pad_value.map(|_| "+value".into()));
             all.extend(c.bias.map(|_| "+bias".into()));
@@ -65,6 +66,7 @@ pub fn describe(op: &Op) -> String {
         }
         Op::Depthwise(d) => {
             all.extend(window(d.kernel, d.stride, d.pad));
+            all.extend(dilation(d.dilation));
             all.extend((d.multiplier != 1).then(|| format!("m{}", d.multiplier)));
             all.extend(d.pad_value.map(|_| "+value".into()));
             all.extend(d.bias.map(|_| "+bias".into()));
@@ -77,6 +79,7 @@ pub fn describe(op: &Op) -> String {
             // The kind is in the name of the op.
             let (PoolKind::Max | PoolKind::Average) = p.kind;
             all.extend(window(p.kernel, p.stride, p.pad));
+            all.extend(p.count_padding.then(|| "+padding".into()));
         }
         Op::Dense(d) => {
             all.extend(d.bias.map(|_| "+bias".into()));
@@ -88,6 +91,11 @@ pub fn describe(op: &Op) -> String {
 
 fn activation(act: Activation) -> Option<String> {
     (act != Activation::None).then(|| act.to_string())
+}
+
+fn dilation([y, x]: [usize; 2]) -> Option<String> {
+    let text = if y == x { format!("d{y}") } else { format!("d{y}x{x}") };
+    ([y, x] != [1, 1]).then_some(text)
 }
 
 fn padding(p: Padding) -> Option<String> {
@@ -125,6 +133,7 @@ mod tests {
             multiplier: 2,
             kernel: [3, 3],
             stride: [2, 1],
+            dilation: [1, 1],
             pad,
             pad_value: None,
             weight,
@@ -133,7 +142,7 @@ mod tests {
         };
         let d = g.add("dw", Op::Depthwise(d), &[x]).unwrap();
         g.remove(gone);
-        let p = Pool { kind: PoolKind::Average, kernel: [2, 2], stride: [2, 2], pad: Padding::ZERO };
+        let p = Pool { kind: PoolKind::Average, kernel: [2, 2], stride: [2, 2], pad: Padding::ZERO, count_padding: false };
         let p = g.add("pool", Op::Pool(p), &[d]).unwrap();
         g.outputs.push(p);
         assert_eq!(

@@ -190,6 +190,7 @@ mod tests {
             out_c: 2,
             kernel: [3, 3],
             stride: [1, 1],
+            dilation: [1, 1],
             groups: 1,
             pad: Padding::ZERO,
             pad_value: None,
@@ -265,13 +266,16 @@ mod tests {
         let weight = g.consts.add(vec![0.0; 54]);
         assert!(g.add("s", Op::Conv(Conv { stride: [0, 1], ..conv(weight) }), &[x]).is_err());
         assert!(g.add("k", Op::Conv(Conv { kernel: [0, 1], ..conv(weight) }), &[x]).is_err());
-        let pool = |kernel, stride| Op::Pool(Pool { kind: PoolKind::Max, kernel, stride, pad: Padding::ZERO });
+        assert!(g.add("d", Op::Conv(Conv { dilation: [1, 0], ..conv(weight) }), &[x]).is_err());
+        let pool =
+            |kernel, stride| Op::Pool(Pool { kind: PoolKind::Max, kernel, stride, pad: Padding::ZERO, count_padding: false });
         assert!(g.add("p", pool([2, 2], [1, 0]), &[x]).is_err());
         let depthwise = Depthwise {
             channels: 3,
             multiplier: 0,
             kernel: [1, 1],
             stride: [1, 1],
+            dilation: [1, 1],
             pad: Padding::ZERO,
             pad_value: None,
             weight,

@@ -329,6 +329,7 @@ mod tests {
             out_c,
             kernel: [1, 1],
             stride: [1, 1],
+            dilation: [1, 1],
             groups,
             pad: Padding::default(),
             pad_value: None,

@@ -293,9 +293,11 @@ pub enum Kernel {
         /// Which.
         act: params::Activation,
     },
-    /// Softmax over `c` elements; where `output == input` it is done in place.
+    /// Softmax over the channels of every pixel; where `output == input` it is done in place.
     Softmax {
-        /// Elements.
+        /// Pixels.
+        pixels: usize,
+        /// Channels.
         c: usize,
     },
     /// `y[c] = x[order[c]] * scale[c] + shift[c]`

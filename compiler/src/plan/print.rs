@@ -201,6 +201,7 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
     let (name, act) = match kernel {
         Kernel::Conv { params: p, .. } => {
             let mut name = window("conv", [p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w]);
+            name += &dilation([p.dilation_h, p.dilation_w]);
             if p.groups != 1 {
                 name += &format!(" in {} groups", p.groups);
             }
@@ -208,6 +209,7 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
         }
         Kernel::Depthwise { params: p, .. } => {
             let mut name = window("depthwise", [p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w]);
+            name += &dilation([p.dilation_h, p.dilation_w]);
             if p.multiplier != 1 {
                 name += &format!(" x{}", p.multiplier);
             }
@@ -237,6 +239,15 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
     match activation(act) {
         Some(act) => format!("{name} {act}"),
         None => name,
+    }
+}
+
+/// ` dilated 2`, or nothing.
+fn dilation([y, x]: [usize; 2]) -> String {
+    match (y, x) {
+        (1, 1) => String::new(),
+        (y, x) if y == x => format!(" dilated {y}"),
+        (y, x) => format!(" dilated {y}x{x}"),
     }
 }
 

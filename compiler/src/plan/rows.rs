@@ -25,7 +25,7 @@
 /// How the output rows of a step depend on its input's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rows {
-    /// Rows of a window.
+    /// Rows of a window, those between its taps included.
     pub(super) kernel: usize,
     /// Input rows from one window to the next.
     pub(super) stride: usize,

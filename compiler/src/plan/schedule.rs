@@ -197,7 +197,8 @@ mod tests {
     use crate::ir::{Graph, NodeId, Op, Shape};
 
     fn pool(g: &mut Graph, name: &str, x: NodeId) -> NodeId {
-        let op = op::Pool { kind: op::PoolKind::Max, kernel: [1, 1], stride: [1, 1], pad: Default::default() };
+        let op =
+            op::Pool { kind: op::PoolKind::Max, kernel: [1, 1], stride: [1, 1], pad: Default::default(), count_padding: false };
         g.add(name, Op::Pool(op), &[x]).unwrap()
     }
 

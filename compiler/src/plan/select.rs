@@ -204,13 +204,13 @@ fn class(op: &Op, x: Shape, y: Shape, grouped: bool) -> (Class, Option<Rows>) {
         Op::Conv(c) => {
             let groups = if grouped { c.groups } else { 1 };
             let taps = c.kernel[0] * c.kernel[1] * (c.in_c / groups);
-            let rows = if c.pool { None } else { rows(c.kernel[0], c.stride[0], c.pad.top) };
+            let rows = if c.pool { None } else { rows(params::span(c.kernel[0], c.dilation[0]), c.stride[0], c.pad.top) };
             (Class::Product { taps, groups, pooled: c.pool }, rows)
         }
         Op::Dense(d) => (Class::Product { taps: d.in_c, groups: 1, pooled: false }, None),
         Op::Depthwise(d) => {
             let class = Class::Window { taps: d.kernel[0] * d.kernel[1], aligned: d.multiplier == 1 };
-            (class, rows(d.kernel[0], d.stride[0], d.pad.top))
+            (class, rows(params::span(d.kernel[0], d.dilation[0]), d.stride[0], d.pad.top))
         }
         Op::BatchNorm(_) => (Class::Window { taps: 1, aligned: true }, each),
         Op::Pool(p) => {
@@ -355,6 +355,7 @@ fn kernel(
             stride_w: p.stride[1],
             pad_top: p.pad.top,
             pad_left: p.pad.left,
+            count_padding: p.count_padding,
         }),
         Op::GlobalPool => Kernel::GlobalPool { pixels, c: x.c },
         Op::Dense(d) => Kernel::Pointwise {
@@ -363,7 +364,7 @@ fn kernel(
             bias: packer.bias(d.bias, 1, d.out_c, &named("bias"))?,
             residual: Residual::None,
         },
-        Op::Softmax => Kernel::Softmax { c: x.c },
+        Op::Softmax => Kernel::Softmax { pixels, c: x.c },
     })
 }
 
@@ -380,6 +381,8 @@ fn conv(c: &op::Conv, groups: usize, x: Shape, out: Shape) -> params::Conv {
         kernel_w: c.kernel[1],
         stride_h: c.stride[0],
         stride_w: c.stride[1],
+        dilation_h: c.dilation[0],
+        dilation_w: c.dilation[1],
         pad_top: c.pad.top,
         pad_left: c.pad.left,
         act: c.act,
@@ -398,6 +401,8 @@ fn depthwise(d: &op::Depthwise, x: Shape, out: Shape) -> params::Depthwise {
         kernel_w: d.kernel[1],
         stride_h: d.stride[0],
         stride_w: d.stride[1],
+        dilation_h: d.dilation[0],
+        dilation_w: d.dilation[1],
         pad_top: d.pad.top,
         pad_left: d.pad.left,
         act: d.act,
@@ -417,6 +422,8 @@ fn pixelwise(x: Shape) -> params::Depthwise {
         kernel_w: 1,
         stride_h: 1,
         stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
         pad_top: 0,
         pad_left: 0,
         act: Activation::None,

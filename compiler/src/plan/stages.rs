@@ -499,7 +499,13 @@ mod tests {
         let mut g = Graph::default();
         let x = g.add_input("x", Shape::hwc(16, 16, 4));
         let pool = |g: &mut Graph, name: &str, x| {
-            let op = op::Pool { kind: op::PoolKind::Max, kernel: [1, 1], stride: [1, 1], pad: Default::default() };
+            let op = op::Pool {
+                kind: op::PoolKind::Max,
+                kernel: [1, 1],
+                stride: [1, 1],
+                pad: Default::default(),
+                count_padding: false,
+            };
             g.add(name, Op::Pool(op), &[x]).unwrap()
         };
         let a = pool(&mut g, "a", x);

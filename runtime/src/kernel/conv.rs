@@ -3,14 +3,14 @@
 //! A group of channels is a dense convolution from some channels of the input's pixels to some of the output's: pixels have gaps.
 //!
 //! In NHWC the taps of a window's row are neighbours in memory: where every window of a tile lies inside the input, a tile is
-//! `kernel_h` runs of `kernel_w * in_c` elements a pixel (or a run a tap, where there are gaps between pixels). Elsewhere it goes
+//! `kernel_h` runs of `kernel_w * in_c` elements a pixel (or a run a tap, where there are gaps between pixels or taps). Elsewhere it goes
 //! tap by tap, and a pixel whose tap lies outside of the input reads the padding's content instead. All add in the same order.
 //! Tiles do not cross rows of the output: most of a row's tiles lie inside.
 
 use core::ops::Range;
 
 use super::tile::{self, Blocks, Spot, by_size};
-use super::{Residual, Rows, check_len, check_rows, check_windows, input_at, interior, size, taps_inside};
+use super::{Residual, Rows, check_len, check_rows, check_windows, input_at, interior, size, taps_apart};
 use crate::isa::{Isa, Job, Simd};
 use crate::pack::{PANEL, bias_len, panels_len};
 use crate::params::Conv;
@@ -45,8 +45,8 @@ pub fn conv(
     y: &mut [f32],
 ) {
     check_rows("conv", &rows, p.out_h);
-    check_windows("conv rows", p.out_h, p.kernel_h, p.stride_h, p.pad_top);
-    check_windows("conv columns", p.out_w, p.kernel_w, p.stride_w, p.pad_left);
+    check_windows("conv rows", p.out_h, p.span_h(), p.stride_h, p.pad_top);
+    check_windows("conv columns", p.out_w, p.span_w(), p.stride_w, p.pad_left);
     check_len("conv input", x.len(), size([p.in_h, p.in_w, p.in_c]));
     let (in_c, out_c) = p.group().unwrap_or_else(|| panic!("conv: {} groups of {} and {} channels", p.groups, p.in_c, p.out_c));
     let panels = out_c.div_ceil(PANEL);
@@ -211,18 +211,18 @@ impl Runs {
     #[inline(always)]
     fn new(b: &Band<'_>, oy: usize) -> Option<Self> {
         let p = b.p;
-        let kys = taps_inside(oy, p.stride_h, p.kernel_h, p.pad_top, p.in_h);
-        // A row of taps is one run where pixels stand without gaps.
-        let (a_row, len) = if b.x.pitch == p.in_c { (1, p.kernel_w * p.in_c) } else { (p.kernel_w, p.in_c) };
+        let kys = taps_apart(oy, p.stride_h, p.kernel_h, p.dilation_h, p.pad_top, p.in_h);
+        // A row of taps is one run where they stand without gaps.
+        let (a_row, len) = if b.x.pitch == p.in_c && p.dilation_w == 1 { (1, p.kernel_w * p.in_c) } else { (p.kernel_w, p.in_c) };
         let count = (kys.end - kys.start) * a_row;
         if count > MOST_RUNS || b.pad_value.is_some() && kys != (0..p.kernel_h) {
             return None;
         }
         let mut offsets = [0; MOST_RUNS];
         for (i, ky) in kys.clone().enumerate() {
-            let row = b.x.row(oy * p.stride_h + ky - p.pad_top);
+            let row = b.x.row(oy * p.stride_h + ky * p.dilation_h - p.pad_top);
             for kx in 0..a_row {
-                offsets[i * a_row + kx] = row + kx * b.x.pitch;
+                offsets[i * a_row + kx] = row + kx * p.dilation_w * b.x.pitch;
             }
         }
         Some(Self { offsets, count, len, skipped: kys.start * p.kernel_w * p.in_c })
@@ -235,7 +235,7 @@ impl<const ROWS: usize, const VECTORS: usize, const STEP: usize> Job for Tiles<'
         let Self { b, oy, column, .. } = self;
         let p = b.p;
         let k = p.kernel_h * p.kernel_w * p.in_c;
-        let inner = interior(p.out_w, p.stride_w, p.kernel_w, p.pad_left, p.in_w);
+        let inner = interior(p.out_w, p.stride_w, p.span_w(), p.pad_left, p.in_w);
         let runs = Runs::new(b, oy);
         // SAFETY: `column` is a channel of the layer on a vector's boundary.
         let w = unsafe { tile::panels::<S, VECTORS>(b.w, k, p.out_c, column) };
@@ -303,12 +303,12 @@ impl<const ROWS: usize, const VECTORS: usize> Job for Edge<'_, ROWS, VECTORS> {
 fn tap_rows<const ROWS: usize>(b: &Band<'_>, oy: usize, ox: usize, tap: usize, first: usize) -> [*const f32; ROWS] {
     let p = b.p;
     let outside = b.pad_value.map_or(ZEROS.as_ptr(), |v| v.wrapping_add(first));
-    let Some(iy) = input_at(oy, p.stride_h, tap / p.kernel_w, p.pad_top, p.in_h) else {
+    let Some(iy) = input_at(oy, p.stride_h, tap / p.kernel_w * p.dilation_h, p.pad_top, p.in_h) else {
         return [outside; ROWS];
     };
     let row = b.x.first.wrapping_add(b.x.row(iy) + first);
     // Left of the input it wraps to a huge number, so outside.
-    let x = (ox * p.stride_w + tap % p.kernel_w).wrapping_sub(p.pad_left);
+    let x = (ox * p.stride_w + tap % p.kernel_w * p.dilation_w).wrapping_sub(p.pad_left);
     let mut rows = [outside; ROWS];
     for (r, to) in rows.iter_mut().enumerate() {
         let ix = x.wrapping_add(r * p.stride_w);

@@ -15,7 +15,7 @@
 use core::ops::Range;
 
 use super::activation::activate;
-use super::{Rows, check_len, check_rows, check_windows, input_at, interior, load_n, size, store_n, taps_inside};
+use super::{Rows, check_len, check_rows, check_windows, input_at, interior, load_n, size, store_n, taps_apart};
 use crate::isa::{Isa, Job, Simd};
 use crate::pack::{PANEL, bias_len};
 use crate::params::Depthwise;
@@ -38,8 +38,8 @@ pub fn depthwise(
 ) {
     let out_c = size([p.in_c, p.multiplier]);
     check_rows("depthwise", &rows, p.out_h);
-    check_windows("depthwise rows", p.out_h, p.kernel_h, p.stride_h, p.pad_top);
-    check_windows("depthwise columns", p.out_w, p.kernel_w, p.stride_w, p.pad_left);
+    check_windows("depthwise rows", p.out_h, p.span_h(), p.stride_h, p.pad_top);
+    check_windows("depthwise columns", p.out_w, p.span_w(), p.stride_w, p.pad_left);
     check_len("depthwise input", x.len(), size([p.in_h, p.in_w, p.in_c]));
     check_len("depthwise weights", w.len(), size([out_c.div_ceil(PANEL), p.kernel_h, p.kernel_w, PANEL]));
     check_len("depthwise bias", bias.len(), bias_len(out_c));
@@ -146,9 +146,10 @@ impl Job for Call<'_> {
     }
 }
 
-/// Whether the window is `k` x `k` at stride `stride`.
+/// Whether the window is `k` x `k` at stride `stride`, its taps neighbours.
 fn is(p: &Depthwise, k: usize, stride: usize) -> bool {
-    p.kernel_h == k && p.kernel_w == k && p.stride_h == stride && p.stride_w == stride
+    let near = p.dilation_h == 1 && p.dilation_w == 1;
+    near && p.kernel_h == k && p.kernel_w == k && p.stride_h == stride && p.stride_w == stride
 }
 
 /// Whether no window reaches beyond the input's columns by more than half: then only the first and the last `kernel_w / 2`
@@ -265,7 +266,7 @@ impl Call<'_> {
     fn any<S: Simd>(&self, s: S, channels: Range<usize>) {
         let band = &self.0;
         let p = band.p;
-        let inner = interior(p.out_w, p.stride_w, p.kernel_w, p.pad_left, p.in_w);
+        let inner = interior(p.out_w, p.stride_w, p.span_w(), p.pad_left, p.in_w);
         let tiles = inner.len() / 4;
         let rest = inner.start + tiles * 4;
         for oy in band.rows.clone() {
@@ -477,8 +478,8 @@ impl<const WIDE: usize> Pixels<'_, WIDE> {
         let p = band.p;
         let (kys, kxs) = match band.pad_value {
             None => (
-                taps_inside(oy, p.stride_h, p.kernel_h, p.pad_top, p.in_h),
-                taps_inside(ox, p.stride_w, p.kernel_w, p.pad_left, p.in_w),
+                taps_apart(oy, p.stride_h, p.kernel_h, p.dilation_h, p.pad_top, p.in_h),
+                taps_apart(ox, p.stride_w, p.kernel_w, p.dilation_w, p.pad_left, p.in_w),
             ),
             Some(_) => (0..p.kernel_h, 0..p.kernel_w),
         };
@@ -486,9 +487,9 @@ impl<const WIDE: usize> Pixels<'_, WIDE> {
         let bias = unsafe { s.load(band.bias.add(channel)) };
         let mut acc = [[bias; WIDE]];
         for ky in kys {
-            let iy = input_at(oy, p.stride_h, ky, p.pad_top, p.in_h);
+            let iy = input_at(oy, p.stride_h, ky * p.dilation_h, p.pad_top, p.in_h);
             for kx in kxs.clone() {
-                let ix = input_at(ox, p.stride_w, kx, p.pad_left, p.in_w);
+                let ix = input_at(ox, p.stride_w, kx * p.dilation_w, p.pad_left, p.in_w);
                 // SAFETY: tap `(ky, kx)` of the panel that holds these channels, as wide as the widest vector.
                 let w = unsafe { s.load(band.weights(channel).add((ky * p.kernel_w + kx) * PANEL)) };
                 for (t, acc) in acc[0].iter_mut().enumerate() {
@@ -538,8 +539,8 @@ impl Gathered<'_> {
         // SAFETY: biases are padded to whole panels.
         let mut acc = [[unsafe { s.load(band.bias.add(channel)) }]];
         for tap in 0..p.kernel_h * p.kernel_w {
-            let iy = input_at(oy, p.stride_h, tap / p.kernel_w, p.pad_top, p.in_h);
-            let ix = input_at(ox, p.stride_w, tap % p.kernel_w, p.pad_left, p.in_w);
+            let iy = input_at(oy, p.stride_h, tap / p.kernel_w * p.dilation_h, p.pad_top, p.in_h);
+            let ix = input_at(ox, p.stride_w, tap % p.kernel_w * p.dilation_w, p.pad_left, p.in_w);
             let from = match (iy, ix, band.pad_value) {
                 (Some(iy), Some(ix), _) => band.row(iy).wrapping_add(ix * band.x.pitch),
                 (_, _, Some(value)) => value,
@@ -579,7 +580,7 @@ mod tests {
             let out = |len: usize| ((len + 2 * pad).max(k) - k) / stride + 1;
             Depthwise {
                 in_h, in_w, in_c, multiplier, out_h: out(in_h), out_w: out(in_w), kernel_h: k, kernel_w: k, stride_h: stride,
-                stride_w: stride, pad_top: pad, pad_left: pad, act: Activation::HSwish,
+                stride_w: stride, dilation_h: 1, dilation_w: 1, pad_top: pad, pad_left: pad, act: Activation::HSwish,
             }
         }
     }

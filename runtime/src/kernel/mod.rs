@@ -167,6 +167,17 @@ fn taps_inside(at: usize, stride: usize, kernel: usize, pad: usize, len: usize) 
     start..end
 }
 
+/// The same of taps that are `dilation` apart.
+#[inline(always)]
+fn taps_apart(at: usize, stride: usize, kernel: usize, dilation: usize, pad: usize, len: usize) -> Range<usize> {
+    if dilation == 1 {
+        return taps_inside(at, stride, kernel, pad, len); // divides by nothing
+    }
+    let first = at * stride;
+    let end = kernel.min((len + pad).saturating_sub(first).div_ceil(dilation));
+    pad.saturating_sub(first).div_ceil(dilation).min(end)..end
+}
+
 /// The outputs along one axis whose windows lie wholly inside the input.
 #[inline(always)]
 const fn interior(out: usize, stride: usize, kernel: usize, pad: usize, len: usize) -> Range<usize> {
@@ -183,17 +194,23 @@ const fn min(a: usize, b: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::params::span;
     use proptest::prelude::*;
 
     proptest! {
-        /// `taps_inside` and `interior` against the definition, tap by tap.
+        /// `taps_inside`, `taps_apart` and `interior` against the definition, tap by tap.
         #[test]
-        fn window_arithmetic(out in 1usize..9, stride in 1usize..4, kernel in 1usize..6, pad in 0usize..6, len in 1usize..12) {
-            let inner = interior(out, stride, kernel, pad, len);
+        fn window_arithmetic(
+            out in 1usize..9, stride in 1usize..4, kernel in 1usize..6, dilation in 1usize..4, pad in 0usize..6, len in 1usize..12,
+        ) {
+            let inner = interior(out, stride, span(kernel, dilation), pad, len);
             for at in 0..out {
-                let inside: Vec<usize> = (0..kernel).filter(|&t| input_at(at, stride, t, pad, len).is_some()).collect();
-                prop_assert_eq!(taps_inside(at, stride, kernel, pad, len).collect::<Vec<_>>(), inside.clone());
-                prop_assert_eq!(inner.contains(&at), inside.len() == kernel);
+                let inside = |d: usize| -> Vec<usize> {
+                    (0..kernel).filter(|&t| input_at(at, stride, t * d, pad, len).is_some()).collect()
+                };
+                prop_assert_eq!(taps_inside(at, stride, kernel, pad, len).collect::<Vec<_>>(), inside(1));
+                prop_assert_eq!(taps_apart(at, stride, kernel, dilation, pad, len).collect::<Vec<_>>(), inside(dilation));
+                prop_assert_eq!(inner.contains(&at), inside(dilation).len() == kernel);
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::params::{Pool, PoolKind};
 /// Pixels that [`global_pool`] sums before it adds to the total: a long sum in one accumulator would lose digits.
 const CHUNK: usize = 64;
 
-/// The largest element or the mean of every window, for the output rows `rows`; padding never wins and is not counted.
+/// The largest element or the mean of every window, for the output rows `rows`; padding never wins.
 ///
 /// `x` `[in_h, in_w, c]`, `y` `[out_h, out_w, c]`. Panics where a length is another or a window lies outside of the input.
 pub fn pool(isa: Isa, p: &Pool, rows: Range<usize>, x: &[f32], y: &mut [f32]) {
@@ -117,7 +117,11 @@ impl Windows<'_> {
         }
         match self.0.p.kind {
             PoolKind::Max => max,
-            PoolKind::Average => s.div(sum, s.splat((iys.len() * ixs.len()) as f32)),
+            PoolKind::Average => {
+                let p = self.0.p;
+                let count = if p.count_padding { p.kernel_h * p.kernel_w } else { iys.len() * ixs.len() };
+                s.div(sum, s.splat(count as f32))
+            }
         }
     }
 }
@@ -232,6 +236,7 @@ mod tests {
                 stride_w: 2,
                 pad_top: 1,
                 pad_left: 1,
+                count_padding: false,
             };
             let mut want = [0.0; 5 * 4 * C];
             pool(isa, &p, 0..5, &x, &mut want);

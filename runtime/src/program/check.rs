@@ -102,8 +102,8 @@ impl<'a> Checked<'a> {
 /// Input rows that output rows `rows` of `op` read; of no rows, where the first would start.
 pub(super) const fn reach(op: &Op, rows: Range<usize>) -> Range<usize> {
     let (kernel, stride, pad, len) = match op {
-        Op::Conv { params: p, .. } => (p.kernel_h, p.stride_h, p.pad_top, p.in_h),
-        Op::Depthwise { params: p, .. } => (p.kernel_h, p.stride_h, p.pad_top, p.in_h),
+        Op::Conv { params: p, .. } => (p.span_h(), p.stride_h, p.pad_top, p.in_h),
+        Op::Depthwise { params: p, .. } => (p.span_h(), p.stride_h, p.pad_top, p.in_h),
         Op::Pool(p) => (p.kernel_h, p.stride_h, p.pad_top, p.in_h),
         Op::Pointwise { .. }
         | Op::GlobalPool
@@ -271,8 +271,8 @@ const fn check_op(program: &Program<'_>, step: &Step) -> Option<&'static str> {
             ensure! {
                 shaped(x, p.in_h, p.in_w, p.in_c) => "a convolution's input of another shape",
                 shaped(y, p.out_h, p.out_w, p.out_c) => "a convolution's output of another shape",
-                windows(p.out_h, p.kernel_h, p.stride_h, p.pad_top) => "windows that make no sense",
-                windows(p.out_w, p.kernel_w, p.stride_w, p.pad_left) => "windows that make no sense",
+                windows(p.out_h, p.span_h(), p.stride_h, p.pad_top) => "windows that make no sense",
+                windows(p.out_w, p.span_w(), p.stride_w, p.pad_left) => "windows that make no sense",
             }
             let Some((in_c, out_c)) = p.group() else { return Some("groups that do not divide the channels") };
             let panels = out_c.div_ceil(PANEL);
@@ -288,8 +288,8 @@ const fn check_op(program: &Program<'_>, step: &Step) -> Option<&'static str> {
             ensure! {
                 shaped(x, p.in_h, p.in_w, p.in_c) => "a depthwise convolution's input of another shape",
                 shaped(y, p.out_h, p.out_w, c) => "a depthwise convolution's output of another shape",
-                windows(p.out_h, p.kernel_h, p.stride_h, p.pad_top) => "windows that make no sense",
-                windows(p.out_w, p.kernel_w, p.stride_w, p.pad_left) => "windows that make no sense",
+                windows(p.out_h, p.span_h(), p.stride_h, p.pad_top) => "windows that make no sense",
+                windows(p.out_w, p.span_w(), p.stride_w, p.pad_left) => "windows that make no sense",
                 inside(*weight, product([c.div_ceil(PANEL), PANEL, p.kernel_h, p.kernel_w]), blob) => "weights outside of the blob",
                 inside(*bias, product([c.div_ceil(PANEL), PANEL]), blob) => "a bias outside of the blob",
                 optional(*pad_value, p.in_c, blob) => "padding outside of the blob",

@@ -193,7 +193,7 @@ pub enum Op {
     },
     /// An activation alone.
     Act(Activation),
-    /// Softmax over all elements of one pixel.
+    /// Softmax over the channels of every pixel.
     Softmax,
     /// `y[c] = x[order[c]] * scale[c] + shift[c]`
     Normalize {

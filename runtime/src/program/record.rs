@@ -157,7 +157,7 @@ mod write {
             match &step.op {
                 Op::Conv { params: p, weight, bias, pad_value, added } => {
                     self.all([0, p.in_h, p.in_w, p.in_c, p.out_h, p.out_w, p.out_c, p.groups]);
-                    self.all([p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.pad_top, p.pad_left]);
+                    self.all([p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w, p.pad_top, p.pad_left]);
                     self.activation(p.act);
                     self.all([*weight, *bias]);
                     self.optional(*pad_value);
@@ -165,7 +165,7 @@ mod write {
                 }
                 Op::Depthwise { params: p, weight, bias, pad_value } => {
                     self.all([1, p.in_h, p.in_w, p.in_c, p.multiplier, p.out_h, p.out_w]);
-                    self.all([p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.pad_top, p.pad_left]);
+                    self.all([p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w, p.pad_top, p.pad_left]);
                     self.activation(p.act);
                     self.all([*weight, *bias]);
                     self.optional(*pad_value);
@@ -183,6 +183,7 @@ mod write {
                     };
                     self.all([3, kind, p.in_h, p.in_w, p.c, p.out_h, p.out_w]);
                     self.all([p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.pad_top, p.pad_left]);
+                    self.all([usize::from(p.count_padding)]);
                 }
                 Op::GlobalPool => self.all([4]),
                 Op::Add { other, act } => {
@@ -331,7 +332,7 @@ impl Reader<'_> {
         Ok(match self.one()? {
             0 => {
                 let [in_h, in_w, in_c, out_h, out_w, out_c, groups] = self.all()?;
-                let [kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left] = self.all()?;
+                let [kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left] = self.all()?;
                 let act = self.activation()?;
                 let params = Conv {
                     in_h,
@@ -345,6 +346,8 @@ impl Reader<'_> {
                     kernel_w,
                     stride_h,
                     stride_w,
+                    dilation_h,
+                    dilation_w,
                     pad_top,
                     pad_left,
                     act,
@@ -354,7 +357,7 @@ impl Reader<'_> {
             }
             1 => {
                 let [in_h, in_w, in_c, multiplier, out_h, out_w] = self.all()?;
-                let [kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left] = self.all()?;
+                let [kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left] = self.all()?;
                 let act = self.activation()?;
                 let params = Depthwise {
                     in_h,
@@ -367,6 +370,8 @@ impl Reader<'_> {
                     kernel_w,
                     stride_h,
                     stride_w,
+                    dilation_h,
+                    dilation_w,
                     pad_top,
                     pad_left,
                     act,
@@ -385,7 +390,22 @@ impl Reader<'_> {
                 let kind = *[PoolKind::Max, PoolKind::Average].get(self.one()?).ok_or(NoRecord)?;
                 let [in_h, in_w, c, out_h, out_w] = self.all()?;
                 let [kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left] = self.all()?;
-                Op::Pool(Pool { kind, in_h, in_w, c, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left })
+                let count_padding = self.one()? != 0;
+                Op::Pool(Pool {
+                    kind,
+                    in_h,
+                    in_w,
+                    c,
+                    out_h,
+                    out_w,
+                    kernel_h,
+                    kernel_w,
+                    stride_h,
+                    stride_w,
+                    pad_top,
+                    pad_left,
+                    count_padding,
+                })
             }
             4 => Op::GlobalPool,
             5 => Op::Add { other: self.view()?, act: self.activation()? },
@@ -441,6 +461,8 @@ mod tests {
             kernel_w: 3,
             stride_h: 1,
             stride_w: 1,
+            dilation_h: 2,
+            dilation_w: 3,
             pad_top: 1,
             pad_left: 1,
             act,
@@ -456,6 +478,8 @@ mod tests {
             kernel_w: 3,
             stride_h: 1,
             stride_w: 1,
+            dilation_h: 1,
+            dilation_w: 1,
             pad_top: 1,
             pad_left: 1,
             act: Activation::LeakyRelu(a),
@@ -473,6 +497,7 @@ mod tests {
             stride_w: 1,
             pad_top: 0,
             pad_left: 0,
+            count_padding: true,
         };
         let pointwise = Pointwise { h: 4, w: 4, in_c: 8, out_c: 8, act: Activation::Sigmoid, pool: false };
         let from = Added::From(place(128));

@@ -270,8 +270,10 @@ impl<'a> Inference<'a> {
                 Op::Add { other, act } => isa.run(map(Binary::Sum, *act, Some(other), true).job()),
                 Op::Scale { scale, act } => isa.run(map(Binary::Product, *act, Some(scale), false).job()),
                 Op::Act(act) => isa.run(map(Binary::First, *act, None, true).job()),
-                Op::Softmax if step.x == step.y => kernel::softmax_in_place(self.slice_mut(&step.y, thread)),
-                Op::Softmax => kernel::softmax(self.slice(&step.x, thread), self.slice_mut(&step.y, thread)),
+                Op::Softmax if step.x == step.y => kernel::softmax_in_place(step.y.channels, self.slice_mut(&step.y, thread)),
+                Op::Softmax => {
+                    kernel::softmax(step.y.channels, self.slice(&step.x, thread), self.slice_mut(&step.y, thread));
+                }
                 Op::Normalize { order, scale, shift } => {
                     let order = &self.program.get().orders[*order..][..step.y.channels];
                     let constants = |at| core::slice::from_raw_parts(weight(at), order.len());

@@ -43,19 +43,23 @@ pub fn check(p: &params::Conv, pad_value: bool, residual: u8, cuts: u32, seed: u
     }
 }
 
-/// Sizes along one axis: input, output, window, stride, padding before. The output may be any size that the padding after the
-/// input can make, so windows may lie wholly in it.
-pub fn axis() -> impl Strategy<Value = (usize, usize, usize, usize, usize)> {
-    (1usize..12, 1usize..6, 1usize..4, 0usize..4, 0usize..4).prop_map(|(len, kernel, stride, before, after)| {
-        let padded = (len + before + after).max(kernel);
-        (len, (padded - kernel) / stride + 1, kernel, stride, before)
-    })
+/// Sizes along one axis: input, output, window, stride, padding before, dilation. The output may be any size that the padding
+/// after the input can make, so windows may lie wholly in it.
+pub fn axis() -> impl Strategy<Value = (usize, usize, usize, usize, usize, usize)> {
+    let dilation = prop_oneof![3 => Just(1usize), 1 => 2usize..4];
+    (1usize..12, 1usize..6, 1usize..4, 0usize..4, 0usize..4, dilation).prop_map(
+        |(len, kernel, stride, before, after, dilation)| {
+            let span = params::span(kernel, dilation);
+            let padded = (len + before + after).max(span);
+            (len, (padded - span) / stride + 1, kernel, stride, before, dilation)
+        },
+    )
 }
 
 prop_compose! {
     pub fn shape()(y in axis(), x in axis(), in_c in 1usize..20, out_c in 1usize..40, act in activation()) -> params::Conv {
         params::Conv {
-            in_h: y.0, in_w: x.0, in_c, out_h: y.1, out_w: x.1, out_c, groups: 1, kernel_h: y.2, kernel_w: x.2, stride_h: y.3, stride_w: x.3,
+            in_h: y.0, in_w: x.0, in_c, out_h: y.1, out_w: x.1, out_c, groups: 1, kernel_h: y.2, kernel_w: x.2, stride_h: y.3, stride_w: x.3, dilation_h: y.5, dilation_w: x.5,
             pad_top: y.4, pad_left: x.4, act,
         }
     }
@@ -91,7 +95,7 @@ fn groups_are_blocks_of_a_dense_convolution() {
     for (in_c, out_c, groups) in [(6, 96, 2), (9, 60, 3), (4, 4, 4), (48, 192, 3)] {
         #[rustfmt::skip]
         let p = params::Conv {
-            in_h: 9, in_w: 11, in_c, out_h: 9, out_w: 11, out_c, groups, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1,
+            in_h: 9, in_w: 11, in_c, out_h: 9, out_w: 11, out_c, groups, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1, dilation_h: 1, dilation_w: 1,
             pad_top: 1, pad_left: 1, act: params::Activation::Relu6,
         };
         let (group_in, group_out) = (in_c / groups, out_c / groups);
@@ -135,13 +139,27 @@ fn stems_and_wide_inputs() {
         kernel_w: 3,
         stride_h: 2,
         stride_w: 2,
+        dilation_h: 1,
+        dilation_w: 1,
         pad_top: 1,
         pad_left: 1,
         act: params::Activation::Relu6,
     };
     check(&stem, false, 0, 0b1001, 1);
     check(&params::Conv { pad_top: 0, pad_left: 0, ..stem }, true, 0, 0b1001, 2);
-    let wide = params::Conv { in_h: 4, in_w: 5, in_c: 300, out_h: 4, out_w: 5, out_c: 24, stride_h: 1, stride_w: 1, ..stem };
+    let wide = params::Conv {
+        in_h: 4,
+        in_w: 5,
+        in_c: 300,
+        out_h: 4,
+        out_w: 5,
+        out_c: 24,
+        stride_h: 1,
+        stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
+        ..stem
+    };
     check(&wide, false, 2, 0b10, 3);
     check(&wide, true, 1, 0b10, 4);
 }

@@ -41,7 +41,7 @@ prop_compose! {
         -> params::Depthwise {
         params::Depthwise {
             in_h: y.0, in_w: x.0, in_c, multiplier, out_h: y.1, out_w: x.1, kernel_h: y.2, kernel_w: x.2, stride_h: y.3,
-            stride_w: x.3, pad_top: y.4, pad_left: x.4, act,
+            stride_w: x.3, dilation_h: y.5, dilation_w: x.5, pad_top: y.4, pad_left: x.4, act,
         }
     }
 }
@@ -55,7 +55,7 @@ prop_compose! {
         let out = |len: usize| ((len + before + after).max(k) - k) / stride + 1;
         params::Depthwise {
             in_h, in_w, in_c, multiplier: 1, out_h: out(in_h), out_w: out(in_w), kernel_h: k, kernel_w: k, stride_h: stride,
-            stride_w: stride, pad_top: before, pad_left: before, act,
+            stride_w: stride, dilation_h: 1, dilation_w: 1, pad_top: before, pad_left: before, act,
         }
     }
 }
@@ -93,6 +93,8 @@ fn many_channels() {
             kernel_w: k,
             stride_h: stride,
             stride_w: stride,
+            dilation_h: 1,
+            dilation_w: 1,
             pad_top: k / 2,
             pad_left: k / 2,
             act,

@@ -23,6 +23,8 @@ const DEPTHWISE: Depthwise = Depthwise {
     kernel_w: 3,
     stride_h: 1,
     stride_w: 1,
+    dilation_h: 1,
+    dilation_w: 1,
     pad_top: 1,
     pad_left: 1,
     act: Activation::None,
@@ -53,7 +55,7 @@ fn depthwise_overflow() {
     assert!(depthwise(&p, 0..4, 128, 144, 16, 8, 128).starts_with("depthwise rows"));
     let p = Depthwise { pad_left: usize::MAX, ..DEPTHWISE };
     assert!(depthwise(&p, 0..4, 128, 144, 16, 8, 128).starts_with("depthwise columns"));
-    let p = Depthwise { stride_w: 0, ..DEPTHWISE };
+    let p = Depthwise { stride_w: 0, dilation_h: 1, dilation_w: 1, ..DEPTHWISE };
     assert!(depthwise(&p, 0..4, 128, 144, 16, 8, 128).starts_with("depthwise columns"));
 }
 
@@ -82,6 +84,8 @@ fn other_operands() {
         kernel_w: 1,
         stride_h: 1,
         stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
         pad_top: 0,
         pad_left: 0,
         act: Activation::None,
@@ -109,11 +113,13 @@ fn other_operands() {
         stride_w: 1,
         pad_top: 0,
         pad_left: 0,
+        count_padding: false,
     };
     assert!(message(|| kernel::pool(isa, &p, 0..2, &x[..4], &mut [0.0; 4])).contains("reach beyond an input of 2"));
     assert!(message(|| kernel::add(isa, Activation::None, &x, &b, &mut y)).starts_with("add first operand"));
     assert!(message(|| kernel::scale_in_place(isa, Activation::None, 2, 4, &x, &mut y)).starts_with("scale factors"));
-    assert!(message(|| kernel::softmax(&x, &mut y)).starts_with("softmax input"));
+    assert!(message(|| kernel::softmax(1, &x, &mut y)).starts_with("softmax input"));
+    assert!(message(|| kernel::softmax_in_place(5, &mut [0.0; 9])).contains("no pixels of 5 channels"));
     assert!(message(|| kernel::pad(2, 2, 1, 1, 0, 2, 2, None, &x[..4], &mut [0.0; 4])).contains("does not fit"));
     assert!(message(|| kernel::normalize(2, &[0, 3, 1], &x[..3], &x[..3], &x, &mut y[..6])).contains("channel order"));
 }

@@ -56,6 +56,7 @@ fn through_pools_wherever_it_stands() {
                     stride_w: 1,
                     pad_top: 0,
                     pad_left: 0,
+                    count_padding: false,
                 };
                 let mut x = [1.0, 2.0, 3.0, 4.0];
                 x[at] = f32::NAN;
@@ -67,8 +68,11 @@ fn through_pools_wherever_it_stands() {
             }
         }
         let mut y = [1.0, f32::NAN, 2.0];
-        kernel::softmax_in_place(&mut y);
+        kernel::softmax_in_place(3, &mut y);
         assert!(y.iter().all(|v| v.is_nan()));
+        let mut y = [1.0, f32::NAN, 2.0, 3.0];
+        kernel::softmax_in_place(2, &mut y);
+        assert!(y[..2].iter().all(|v| v.is_nan()) && y[2..].iter().all(|v| v.is_finite()));
         let mut y = [f32::NAN, 1.0];
         kernel::add_in_place(isa, Activation::Relu6, &[1.0, f32::NAN], &mut y);
         assert!(y.iter().all(|v| v.is_nan()));

@@ -21,6 +21,8 @@ pub fn as_conv(p: &params::Pointwise) -> params::Conv {
         kernel_w: 1,
         stride_h: 1,
         stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
         pad_top: 0,
         pad_left: 0,
         act: p.act,

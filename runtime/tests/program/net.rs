@@ -159,7 +159,7 @@ impl Chain {
                 let act = Self::act(random);
                 #[rustfmt::skip]
                 let params = Conv {
-                    in_h, in_w, in_c, out_h, out_w, out_c, groups, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act,
+                    in_h, in_w, in_c, out_h, out_w, out_c, groups, kernel_h, kernel_w, stride_h, stride_w, dilation_h: 1, dilation_w: 1, pad_top, pad_left, act,
                 };
                 (Op::Conv { params, weight, bias, pad_value, added: Added::Nothing }, [out_h, out_w, out_c], None)
             }
@@ -172,7 +172,7 @@ impl Chain {
                 let act = Self::act(random);
                 #[rustfmt::skip]
                 let params = Depthwise {
-                    in_h, in_w, in_c, multiplier, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act,
+                    in_h, in_w, in_c, multiplier, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, dilation_h: 1, dilation_w: 1, pad_top, pad_left, act,
                 };
                 (Op::Depthwise { params, weight, bias, pad_value }, [out_h, out_w, c], None)
             }
@@ -180,7 +180,7 @@ impl Chain {
                 let kind = if random.below(2) == 0 { PoolKind::Max } else { PoolKind::Average };
                 #[rustfmt::skip]
                 let params = Pool {
-                    kind, in_h, in_w, c: in_c, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left,
+                    kind, in_h, in_w, c: in_c, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, count_padding: false,
                 };
                 (Op::Pool(params), [out_h, out_w, in_c], None)
             }

@@ -9,19 +9,19 @@ const ACT: Activation = Activation::None;
 
 #[rustfmt::skip]
 const CONV: Conv = Conv {
-    in_h: 9, in_w: 8, in_c: 3, out_h: 9, out_w: 8, out_c: 5, groups: 1, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1,
+    in_h: 9, in_w: 8, in_c: 3, out_h: 9, out_w: 8, out_c: 5, groups: 1, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1, dilation_h: 1, dilation_w: 1,
     pad_top: 1, pad_left: 1, act: ACT,
 };
 #[rustfmt::skip]
 const DEPTHWISE: Depthwise = Depthwise {
-    in_h: 9, in_w: 8, in_c: 5, multiplier: 1, out_h: 9, out_w: 8, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1, pad_top: 1,
+    in_h: 9, in_w: 8, in_c: 5, multiplier: 1, out_h: 9, out_w: 8, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1, dilation_h: 1, dilation_w: 1, pad_top: 1,
     pad_left: 1, act: ACT,
 };
 const POINTWISE: Pointwise = Pointwise { h: 9, w: 8, in_c: 5, out_c: 5, act: ACT, pool: false };
 #[rustfmt::skip]
 const POOL: Pool = Pool {
     kind: PoolKind::Max, in_h: 9, in_w: 8, c: 5, out_h: 4, out_w: 4, kernel_h: 2, kernel_w: 2, stride_h: 2, stride_w: 2, pad_top: 0,
-    pad_left: 0,
+    pad_left: 0, count_padding: false,
 };
 
 /// A tensor of the block.

@@ -28,7 +28,7 @@ pub(super) enum Class {
     /// `x, y`
     Act { len: usize, act: Activation },
     /// `x, y`
-    Softmax { c: usize },
+    Softmax { pixels: usize, c: usize },
     /// `x, scale, shift, y`
     Normalize { pixels: usize, order: Vec<usize> },
     /// `x, [value], y`; sizes are rows and columns.
@@ -110,7 +110,7 @@ impl Class {
             Class::Add { len, .. } => vec![*len; 3],
             Class::Scale { pixels, c, .. } => vec![product([*pixels, *c, 1]), *c, product([*pixels, *c, 1])],
             Class::Act { len, .. } | Class::Copy { len } => vec![*len; 2],
-            Class::Softmax { c } => vec![(*c).max(1); 2],
+            Class::Softmax { pixels, c } => vec![product([*pixels, *c, 1]); 2],
             Class::Normalize { pixels, order } => {
                 // An order that names a channel beyond the last would read on.
                 let c = order.iter().map(|&c| c.saturating_add(1)).max().unwrap_or(0).max(order.len());
@@ -133,17 +133,18 @@ impl Class {
         match self {
             Class::Conv { params: p, .. } => {
                 let mut all = window([p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w], [p.pad_top, p.pad_left]);
-                all.push(p.in_c);
+                all.extend([p.in_c, p.dilation_h, p.dilation_w]);
                 all
             }
             Class::Depthwise { params: p, .. } => {
                 let mut all = window([p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w], [p.pad_top, p.pad_left]);
-                all.extend([p.in_c, p.multiplier]);
+                all.extend([p.in_c, p.multiplier, p.dilation_h, p.dilation_w]);
                 all
             }
             Class::Pool(p) => window([p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w], [p.pad_top, p.pad_left]),
             Class::Pointwise { params: p, .. } => vec![p.h, p.w, p.in_c],
             Class::GlobalPool { pixels, .. } => vec![*pixels],
+            Class::Softmax { pixels, c } => vec![*pixels, *c],
             Class::Pad { input, output, top, left, .. } => {
                 // What the output has for the input and does not need, and one.
                 let room = |axis: usize, before: usize| {
@@ -151,12 +152,7 @@ impl Class {
                 };
                 vec![room(0, *top), room(1, *left)]
             }
-            Class::Add { .. }
-            | Class::Scale { .. }
-            | Class::Act { .. }
-            | Class::Softmax { .. }
-            | Class::Normalize { .. }
-            | Class::Copy { .. } => vec![],
+            Class::Add { .. } | Class::Scale { .. } | Class::Act { .. } | Class::Normalize { .. } | Class::Copy { .. } => vec![],
         }
     }
 
@@ -214,7 +210,7 @@ impl Call {
                 Class::Scale { pixels: *pixels, c: *c, act: *act }
             }
             Kernel::Act { len, act } => Class::Act { len: *len, act: *act },
-            Kernel::Softmax { c } => Class::Softmax { c: *c },
+            Kernel::Softmax { pixels, c } => Class::Softmax { pixels: *pixels, c: *c },
             Kernel::Normalize { pixels, order, scale, shift } => {
                 operands.extend([Const(*scale), Const(*shift)]);
                 Class::Normalize { pixels: *pixels, order: order.clone() }

@@ -224,18 +224,54 @@ macro_rules! fields {
 }
 
 fn conv(params: &Conv) -> TokenStream {
-    let Conv { in_h, in_w, in_c, out_h, out_w, out_c, groups, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act } =
-        *params;
-    let fields =
-        fields!(in_h, in_w, in_c, out_h, out_w, out_c, groups, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left);
+    let Conv {
+        in_h,
+        in_w,
+        in_c,
+        out_h,
+        out_w,
+        out_c,
+        groups,
+        kernel_h,
+        kernel_w,
+        stride_h,
+        stride_w,
+        dilation_h,
+        dilation_w,
+        pad_top,
+        pad_left,
+        act,
+    } = *params;
+    let fields = fields!(
+        in_h, in_w, in_c, out_h, out_w, out_c, groups, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top,
+        pad_left
+    );
     let act = activation(act);
     quote! { params::Conv { #fields act: #act } }
 }
 
 fn depthwise(params: &Depthwise) -> TokenStream {
-    let Depthwise { in_h, in_w, in_c, multiplier, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, act } =
-        *params;
-    let fields = fields!(in_h, in_w, in_c, multiplier, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left);
+    let Depthwise {
+        in_h,
+        in_w,
+        in_c,
+        multiplier,
+        out_h,
+        out_w,
+        kernel_h,
+        kernel_w,
+        stride_h,
+        stride_w,
+        dilation_h,
+        dilation_w,
+        pad_top,
+        pad_left,
+        act,
+    } = *params;
+    let fields = fields!(
+        in_h, in_w, in_c, multiplier, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top,
+        pad_left
+    );
     let act = activation(act);
     quote! { params::Depthwise { #fields act: #act } }
 }
@@ -247,13 +283,14 @@ fn pointwise(params: &Pointwise) -> TokenStream {
 }
 
 fn pool(params: &Pool) -> TokenStream {
-    let Pool { kind, in_h, in_w, c, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left } = *params;
+    let Pool { kind, in_h, in_w, c, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, count_padding } =
+        *params;
     let kind = match kind {
         PoolKind::Max => quote! { Max },
         PoolKind::Average => quote! { Average },
     };
     let fields = fields!(in_h, in_w, c, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left);
-    quote! { params::Pool { kind: PoolKind::#kind, #fields } }
+    quote! { params::Pool { kind: PoolKind::#kind, #fields count_padding: #count_padding } }
 }
 
 /// `112x112x16`

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use mnc_runtime::params::span;
+
 use super::{Activation, ShapeError, shape_err};
 use crate::ir::shape::window_out;
 use crate::ir::{ConstId, Consts, Padding, Shape};
@@ -17,6 +19,8 @@ pub struct Conv {
     pub kernel: [usize; 2],
     /// Vertical and horizontal step.
     pub stride: [usize; 2],
+    /// From one row or column of the window to the next in the input; 1 where they are neighbours.
+    pub dilation: [usize; 2],
     /// Divides both channel counts; output channel `o` reads only the input channels of its group `o / (out_c / groups)`.
     /// 1 is the usual convolution. For kernels that know no groups the plan packs [`Conv::dense_weight`].
     pub groups: usize,
@@ -64,8 +68,8 @@ impl Conv {
     /// Rows and columns of the output before a fused pool.
     pub(super) fn window(&self, x: Shape) -> Option<(usize, usize)> {
         Some((
-            window_out(x.h, self.pad.top, self.pad.bottom, self.kernel[0], self.stride[0])?,
-            window_out(x.w, self.pad.left, self.pad.right, self.kernel[1], self.stride[1])?,
+            window_out(x.h, self.pad.top, self.pad.bottom, span(self.kernel[0], self.dilation[0]), self.stride[0])?,
+            window_out(x.w, self.pad.left, self.pad.right, span(self.kernel[1], self.dilation[1]), self.stride[1])?,
         ))
     }
 
@@ -109,6 +113,7 @@ mod tests {
             out_c: 4,
             kernel: [1, 1],
             stride: [1, 1],
+            dilation: [1, 1],
             groups: 2,
             pad: Padding::ZERO,
             pad_value: None,

@@ -54,7 +54,7 @@ pub enum Op {
     GlobalPool,
     /// Fully connected layer on `[1, 1, 1, c]`.
     Dense(Dense),
-    /// Softmax over channels of `[1, 1, 1, c]`.
+    /// Softmax over the channels of every pixel.
     Softmax,
 }
 
@@ -108,7 +108,7 @@ impl Op {
             Op::Pad(p) => p.infer(inputs[0])?,
             Op::Conv(c) => c.infer(inputs)?,
             Op::Depthwise(d) => d.infer(inputs[0])?,
-            Op::BatchNorm(_) | Op::Act(_) => inputs[0],
+            Op::BatchNorm(_) | Op::Act(_) | Op::Softmax => inputs[0],
             Op::Add(_) => {
                 if inputs[0] != inputs[1] {
                     return shape_err!("add of {} and {}", inputs[0], inputs[1]);
@@ -124,12 +124,6 @@ impl Op {
             Op::Pool(p) => p.infer(inputs[0])?,
             Op::GlobalPool => Shape::hwc(1, 1, inputs[0].c),
             Op::Dense(d) => d.infer(inputs[0])?,
-            Op::Softmax => {
-                if (inputs[0].h, inputs[0].w) != (1, 1) {
-                    return shape_err!("softmax takes 1x1xC, not {}", inputs[0]);
-                }
-                inputs[0]
-            }
         };
         match out.checked_elements() {
             Some(1..) => Ok(out),

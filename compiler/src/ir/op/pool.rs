@@ -1,10 +1,10 @@
-//! Max and average pooling by windows; an average counts only elements inside the input.
+//! Max and average pooling by windows.
 
 use super::{PoolKind, ShapeError, shape_err};
 use crate::ir::shape::window_out;
 use crate::ir::{Padding, Shape};
 
-/// Attributes of [`crate::ir::Op::Pool`]. Padding belongs to the op (it never wins a maximum and is not averaged).
+/// Attributes of [`crate::ir::Op::Pool`]. Padding belongs to the op: it never wins a maximum, and is averaged only if counted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
     /// Max or average.
@@ -15,6 +15,8 @@ pub struct Pool {
     pub stride: [usize; 2],
     /// Padding; less than the window on every side, so that no window is empty.
     pub pad: Padding,
+    /// An average is over the whole window, the padding as zeros; else over the elements inside the input.
+    pub count_padding: bool,
 }
 
 impl Pool {

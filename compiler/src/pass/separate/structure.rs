@@ -19,6 +19,7 @@ pub(super) fn rewrite(graph: &mut Graph, id: NodeId, conv: &Conv) -> Result<(), 
         multiplier: 1,
         kernel: conv.kernel,
         stride: conv.stride,
+        dilation: conv.dilation,
         pad: conv.pad,
         pad_value: conv.pad_value,
         weight: graph.consts.add(seeded(&first, taps * c, taps)),
@@ -37,7 +38,8 @@ pub(super) fn rewrite(graph: &mut Graph, id: NodeId, conv: &Conv) -> Result<(), 
     }
     inputs[0] = x;
     let weight = graph.consts.add(seeded(&name(graph, id), c * conv.out_c, c));
-    let pointwise = Conv { kernel: [1, 1], stride: [1, 1], pad: Padding::ZERO, pad_value: None, weight, ..conv.clone() };
+    let pointwise =
+        Conv { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], pad: Padding::ZERO, pad_value: None, weight, ..conv.clone() };
     graph.replace(id, Op::Conv(pointwise), &inputs)
 }
 

@@ -180,6 +180,7 @@ pub fn rewrite(graph: &mut Graph, id: NodeId, all: &Terms, terms: usize) -> Resu
         multiplier: terms,
         kernel: conv.kernel,
         stride: conv.stride,
+        dilation: conv.dilation,
         pad: conv.pad,
         pad_value: conv.pad_value,
         weight: graph.consts.add(depthwise),
@@ -190,7 +191,16 @@ pub fn rewrite(graph: &mut Graph, id: NodeId, all: &Terms, terms: usize) -> Resu
     let depthwise_name = split_names(graph, id);
     inputs[0] = graph.add(depthwise_name, depthwise, &inputs[..1])?;
     let weight = graph.consts.add(pointwise);
-    let pointwise = Conv { in_c: wide, kernel: [1, 1], stride: [1, 1], pad: Padding::ZERO, pad_value: None, weight, ..conv };
+    let pointwise = Conv {
+        in_c: wide,
+        kernel: [1, 1],
+        stride: [1, 1],
+        dilation: [1, 1],
+        pad: Padding::ZERO,
+        pad_value: None,
+        weight,
+        ..conv
+    };
     graph.replace(id, Op::Conv(pointwise), &inputs)
 }
 

@@ -76,7 +76,7 @@ pub(super) fn demand(step: &Step) -> Demand {
             pad_value.iter().for_each(|&v| d.weight(v, Some(p.in_c)));
             d.residual(*residual, step);
             d.expect((p.in_h, p.in_w, p.in_c) == hwc(x) && (p.out_h, p.out_w, p.out_c) == hwc(y), SHAPES);
-            d.expect(![p.kernel_h, p.kernel_w, p.stride_h, p.stride_w].contains(&0), SHAPES);
+            d.expect(![p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w].contains(&0), SHAPES);
         }
         Kernel::Depthwise { params: p, weight, bias, pad_value } => {
             let out_c = p.in_c * p.multiplier;
@@ -84,7 +84,7 @@ pub(super) fn demand(step: &Step) -> Demand {
             d.packed(*bias, Some(1), out_c, 16);
             pad_value.iter().for_each(|&v| d.weight(v, Some(p.in_c)));
             d.expect((p.in_h, p.in_w, p.in_c) == hwc(x) && (p.out_h, p.out_w, out_c) == hwc(y), SHAPES);
-            d.expect(![p.kernel_h, p.kernel_w, p.stride_h, p.stride_w].contains(&0), SHAPES);
+            d.expect(![p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w].contains(&0), SHAPES);
         }
         Kernel::Pointwise { params: p, weight, bias, residual } => {
             d.packed(*weight, Some(p.in_c), p.out_c, 16);
@@ -113,9 +113,9 @@ pub(super) fn demand(step: &Step) -> Demand {
             d.in_place = true;
             d.expect(x == y && *len == x.elements(), SHAPES);
         }
-        Kernel::Softmax { c } => {
+        Kernel::Softmax { pixels, c } => {
             d.in_place = true;
-            d.expect(x == y && hwc(x) == (1, 1, *c), SHAPES);
+            d.expect(x == y && *pixels == x.h * x.w && *c == x.c, SHAPES);
         }
         Kernel::Normalize { pixels, order, scale, shift } => {
             d.weight(*scale, Some(x.c));

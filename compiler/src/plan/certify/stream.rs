@@ -30,9 +30,9 @@ fn window(step: &Step) -> Option<Window> {
     let (x, y) = (step.input_shape, step.output_shape);
     let each = (x.h == y.h && y.h * y.w > 1).then_some(Window { kernel: 1, stride: 1, pad: 0, input: x.h });
     match &step.kernel {
-        Kernel::Conv { params: p, .. } => Some(Window { kernel: p.kernel_h, stride: p.stride_h, pad: p.pad_top, input: p.in_h }),
+        Kernel::Conv { params: p, .. } => Some(Window { kernel: p.span_h(), stride: p.stride_h, pad: p.pad_top, input: p.in_h }),
         Kernel::Depthwise { params: p, .. } => {
-            Some(Window { kernel: p.kernel_h, stride: p.stride_h, pad: p.pad_top, input: p.in_h })
+            Some(Window { kernel: p.span_h(), stride: p.stride_h, pad: p.pad_top, input: p.in_h })
         }
         Kernel::Pool(p) => Some(Window { kernel: p.kernel_h, stride: p.stride_h, pad: p.pad_top, input: p.in_h }),
         Kernel::Pointwise { params: p, .. } if p.pool => None,

@@ -50,8 +50,22 @@ pub(super) fn lower(e: &mut Emit<'_>, p: &Conv, pad_value: bool, residual: bool,
     let (x, w, bias) = (pointers[0], pointers[1], pointers[2]);
     let layer = Layer {
         p,
-        rows: Axis { input: p.in_h, output: p.out_h, kernel: p.kernel_h, stride: p.stride_h, pad: p.pad_top },
-        columns: Axis { input: p.in_w, output: p.out_w, kernel: p.kernel_w, stride: p.stride_w, pad: p.pad_left },
+        rows: Axis {
+            input: p.in_h,
+            output: p.out_h,
+            kernel: p.kernel_h,
+            stride: p.stride_h,
+            dilation: p.dilation_h,
+            pad: p.pad_top,
+        },
+        columns: Axis {
+            input: p.in_w,
+            output: p.out_w,
+            kernel: p.kernel_w,
+            stride: p.stride_w,
+            dilation: p.dilation_w,
+            pad: p.pad_left,
+        },
         x,
         pad_value: pad_value.then(|| pointers[3]),
         residual: residual.then(|| pointers[3 + usize::from(pad_value)]),
@@ -119,6 +133,10 @@ impl Layer<'_> {
     /// The taps inside the input.
     fn present_taps(&self, e: &mut Emit<'_>, tile: Tile, group: Group, origin: Int, acc: Vec<Value>) -> Vec<Value> {
         let (first, last) = self.columns.taps(e, origin);
+        if self.p.dilation_w > 1 {
+            return self
+                .each_row_inside(e, group, acc, |e, ky, acc| self.taps_apart(e, tile, group, ky, (first, last), origin, acc));
+        }
         let taps = e.sub(last, first);
         let len = e.mul(taps, self.p.in_c as i64);
         self.each_row_inside(e, group, acc, |e, ky, acc| {
@@ -130,13 +148,32 @@ impl Layer<'_> {
         })
     }
 
+    /// The taps `taps` of row `ky` of windows whose taps have gaps between them, tap by tap.
+    #[expect(clippy::too_many_arguments, reason = "a window's place")]
+    fn taps_apart(
+        &self,
+        e: &mut Emit<'_>,
+        tile: Tile,
+        group: Group,
+        ky: Int,
+        taps: (Int, Int),
+        origin: Int,
+        acc: &[Value],
+    ) -> Vec<Value> {
+        e.each_vec(taps.0, taps.1, 1, acc.to_vec(), |e, kx, acc| {
+            let column = self.columns.at(e, origin, kx);
+            let run = self.run(e, group, ky, kx.into(), column);
+            tile.dot(e, run, self.p.in_c.into(), acc.to_vec())
+        })
+    }
+
     /// All taps, the padding content where the input has none.
     fn padded_taps(&self, e: &mut Emit<'_>, tile: Tile, group: Group, origin: Int, value: Value, acc: Vec<Value>) -> Vec<Value> {
         e.each_vec(0i64, self.p.kernel_h, 1, acc, |e, ky, acc| {
-            let row = e.add(group.origin, ky);
+            let row = self.rows.at(e, group.origin, ky);
             let row = self.rows.exists(e, row);
             e.each_vec(0i64, self.p.kernel_w, 1, acc.to_vec(), |e, kx, acc| {
-                let column = e.add(origin, kx);
+                let column = self.columns.at(e, origin, kx);
                 let exists = self.columns.exists(e, column);
                 let exists = e.b.ins().band(exists, row);
                 let mut run = self.run(e, group, ky.into(), kx.into(), column);
@@ -152,6 +189,9 @@ impl Layer<'_> {
         let acc = tile.start(e, group.bias);
         let origin = self.columns.origin(e, column);
         let acc = self.each_row_inside(e, group, acc, |e, ky, acc| {
+            if self.p.dilation_w > 1 {
+                return self.taps_apart(e, tile, group, ky, (0i64.into(), self.p.kernel_w.into()), origin, acc);
+            }
             let run = self.run(e, group, ky, 0i64.into(), origin);
             tile.dot(e, run, (self.p.kernel_w * self.p.in_c).into(), acc.to_vec())
         });
@@ -172,7 +212,7 @@ impl Layer<'_> {
 
     /// Tap `(ky, kx)` and the input at its row and `column`.
     fn run(&self, e: &mut Emit<'_>, group: Group, ky: Int, kx: Int, column: Int) -> Run {
-        let row = e.add(group.origin, ky);
+        let row = self.rows.at(e, group.origin, ky);
         let row = e.mul(row, self.p.in_w as i64);
         let pixel = e.add(row, column);
         let offset = e.mul(pixel, self.p.in_c as i64 * FLOAT);

@@ -57,8 +57,22 @@ pub(super) fn lower(e: &mut Emit<'_>, p: &Depthwise, pad_value: bool, pointers: 
     let (w, bias) = (pointers[1], pointers[2]);
     let layer = Layer {
         p,
-        rows: Axis { input: p.in_h, output: p.out_h, kernel: p.kernel_h, stride: p.stride_h, pad: p.pad_top },
-        columns: Axis { input: p.in_w, output: p.out_w, kernel: p.kernel_w, stride: p.stride_w, pad: p.pad_left },
+        rows: Axis {
+            input: p.in_h,
+            output: p.out_h,
+            kernel: p.kernel_h,
+            stride: p.stride_h,
+            dilation: p.dilation_h,
+            pad: p.pad_top,
+        },
+        columns: Axis {
+            input: p.in_w,
+            output: p.out_w,
+            kernel: p.kernel_w,
+            stride: p.stride_w,
+            dilation: p.dilation_w,
+            pad: p.pad_left,
+        },
         x: pointers[0],
         pad_value: pad_value.then(|| pointers[3]),
         y: pointers[pointers.len() - 1],
@@ -105,7 +119,7 @@ impl Layer<'_> {
         let written = |e: &mut Emit<'_>, from: usize, to: usize| {
             for column in (from..to).step_by(PIXELS) {
                 self.tile(e, group, PIXELS.min(to - column), Int::from(column), |pixel, kx| {
-                    let at = (column + pixel) * self.p.stride_w + kx;
+                    let at = (column + pixel) * self.p.stride_w + kx * self.p.dilation_w;
                     (self.p.pad_left..self.p.pad_left + self.p.in_w).contains(&at)
                 });
             }
@@ -132,7 +146,7 @@ impl Layer<'_> {
                 for (pixel, &acc) in acc.iter().enumerate() {
                     let mut sum = acc;
                     for kx in (0..p.kernel_w).filter(|&kx| has(pixel, kx)) {
-                        let x = load(e, p, group, x, bytes((pixel * p.stride_w + kx) * p.in_c), offset, lanes);
+                        let x = load(e, p, group, x, bytes((pixel * p.stride_w + kx * p.dilation_w) * p.in_c), offset, lanes);
                         let w = e.load(Mem::Fixed, w, bytes(kx * PANEL) + offset, LANES);
                         sum = e.fma(x, w, sum);
                     }
@@ -155,10 +169,10 @@ impl Layer<'_> {
             };
             let acc = e.each_vec(rows.0, rows.1, 1, acc, |e, ky, acc| {
                 e.each_vec(columns.0, columns.1, 1, acc.to_vec(), |e, kx, acc| {
-                    let column = e.add(origin, kx);
+                    let column = self.columns.at(e, origin, kx);
                     let (mut x, w) = self.tap(e, group, ky.into(), kx.into(), column);
                     if let Some(value) = self.pad_value {
-                        let row = e.add(group.origin, ky);
+                        let row = self.rows.at(e, group.origin, ky);
                         let row = self.rows.exists(e, row);
                         let column = self.columns.exists(e, column);
                         let exists = e.b.ins().band(row, column);
@@ -186,7 +200,7 @@ impl Layer<'_> {
 
     /// The input at the row of tap `ky` and at `column`, and the weights of tap `(ky, kx)`.
     fn tap(&self, e: &mut Emit<'_>, group: &Group, ky: Int, kx: Int, column: Int) -> (Value, Value) {
-        let row = e.add(group.origin, ky);
+        let row = self.rows.at(e, group.origin, ky);
         let row = e.mul(row, self.p.in_w as i64);
         let pixel = e.add(row, column);
         let offset = e.mul(pixel, self.p.in_c as i64 * FLOAT);

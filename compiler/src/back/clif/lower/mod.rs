@@ -33,7 +33,7 @@ pub(super) fn body(e: &mut Emit<'_>, class: &Class, pointers: &[Value], rows: [V
         Class::Add { len, act } => elementwise::add(e, *len, *act, first, pointers[1], last),
         Class::Scale { pixels, c, act } => elementwise::scale(e, *pixels, *c, *act, first, pointers[1], last),
         Class::Act { len, act } => elementwise::act(e, *len, *act, first, last),
-        Class::Softmax { c } => softmax::softmax(e, *c, first, last),
+        Class::Softmax { pixels, c } => softmax::softmax(e, *pixels, *c, first, last),
         Class::Normalize { pixels, order } => input::normalize(e, *pixels, order, first, pointers[1], pointers[2], last),
         Class::Pad { input, output, c, top, left, value } => {
             let frame = input::Frame { input: *input, output: *output, c: *c, top: *top, left: *left };

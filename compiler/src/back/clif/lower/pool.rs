@@ -8,8 +8,8 @@ use crate::back::clif::emit::{Emit, FLOAT, Int, Mem, vectors};
 
 /// Emits the body of [`super::super::class::Class::Pool`]: for a row, a pixel, 8 channels: over the taps inside the input.
 pub(super) fn window(e: &mut Emit<'_>, p: &Pool, x: Value, y: Value, rows: [Value; 2]) {
-    let down = Axis { input: p.in_h, output: p.out_h, kernel: p.kernel_h, stride: p.stride_h, pad: p.pad_top };
-    let across = Axis { input: p.in_w, output: p.out_w, kernel: p.kernel_w, stride: p.stride_w, pad: p.pad_left };
+    let down = Axis { input: p.in_h, output: p.out_h, kernel: p.kernel_h, stride: p.stride_h, dilation: 1, pad: p.pad_top };
+    let across = Axis { input: p.in_w, output: p.out_w, kernel: p.kernel_w, stride: p.stride_w, dilation: 1, pad: p.pad_left };
     e.each(rows[0], rows[1], 1, [], |e, row, []| {
         let top = down.origin(e, row);
         let (ky, ky_end) = down.taps(e, top);
@@ -22,6 +22,7 @@ pub(super) fn window(e: &mut Emit<'_>, p: &Pool, x: Value, y: Value, rows: [Valu
             let y = e.at(y, offset);
             let share = match p.kind {
                 PoolKind::Max => None,
+                PoolKind::Average if p.count_padding => Some(e.all(1.0 / (p.kernel_h * p.kernel_w) as f32)),
                 PoolKind::Average => Some(share(e, (ky, ky_end), (kx, kx_end))),
             };
             e.groups(p.c, 8, |e, first, channels| {

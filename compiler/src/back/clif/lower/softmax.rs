@@ -1,12 +1,22 @@
-//! `y[i] = exp(x[i] - max x) / sum`, also in place.
+//! `y[i] = exp(x[i] - max x) / sum` over the channels of every pixel, also in place.
 
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 use super::act::exp;
 use crate::back::clif::emit::{Emit, FLOAT, LANES, Mem};
 
-/// Emits the body of [`super::super::class::Class::Softmax`]: vectors first, the last elements one by one in all lanes.
-pub(super) fn softmax(e: &mut Emit<'_>, c: usize, x: Value, y: Value) {
+/// Emits the body of [`super::super::class::Class::Softmax`].
+pub(super) fn softmax(e: &mut Emit<'_>, pixels: usize, c: usize, x: Value, y: Value) {
+    e.each(0i64, pixels, 1, [], |e, i, []| {
+        let offset = e.mul(i, c as i64 * FLOAT);
+        let (x, y) = (e.at(x, offset), e.at(y, offset));
+        pixel(e, c, x, y);
+        []
+    });
+}
+
+/// One pixel: vectors first, the last elements one by one in all lanes.
+fn pixel(e: &mut Emit<'_>, c: usize, x: Value, y: Value) {
     let whole = c / LANES * LANES;
     let at = |e: &mut Emit<'_>, p: Value, i: Value| {
         let offset = e.mul(i, FLOAT);

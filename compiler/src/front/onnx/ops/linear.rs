@@ -136,6 +136,7 @@ fn product<'a>(
             out_c,
             kernel: one,
             stride: one,
+            dilation: one,
             groups: 1,
             pad,
             pad_value: None,

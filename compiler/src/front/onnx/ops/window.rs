@@ -122,9 +122,6 @@ pub(super) fn conv<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View,
         return Err(Refusal::Wrong(format!("weights of shape {of:?} in {groups} groups do not fit {} channels", shape.c)));
     }
     let Window { kernel, stride, dilation, pad } = window(at, rank, shape, Some(kernel))?;
-    if dilation != [1, 1] {
-        return unsupported!("with dilations");
-    }
     let bias = bias(import, at, out_c)?;
     let x = padded(import, at, x, pad)?;
     let (pad, act) = (Padding::ZERO, Activation::None);
@@ -138,10 +135,24 @@ pub(super) fn conv<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View,
     let weight = import.consts(turned)?;
     let op = if group_in == 1 && groups > 1 {
         let (channels, multiplier) = (shape.c, out_c / groups);
-        Op::Depthwise(Depthwise { channels, multiplier, kernel, stride, pad, pad_value: None, weight, bias, act })
+        Op::Depthwise(Depthwise { channels, multiplier, kernel, stride, dilation, pad, pad_value: None, weight, bias, act })
     } else {
         let (in_c, pad_value) = (shape.c, None);
-        Op::Conv(Conv { in_c, out_c, kernel, stride, groups, pad, pad_value, weight, bias, act, residual: false, pool: false })
+        Op::Conv(Conv {
+            in_c,
+            out_c,
+            kernel,
+            stride,
+            dilation,
+            groups,
+            pad,
+            pad_value,
+            weight,
+            bias,
+            act,
+            residual: false,
+            pool: false,
+        })
     };
     let y = import.add(at, "", op, &[x])?;
     Ok(import.of_pixels(y, rank))
@@ -166,17 +177,19 @@ pub(super) fn pool<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View,
         return unsupported!("with dilations");
     }
     let kind = if at.node.op == "MaxPool" { PoolKind::Max } else { PoolKind::Average };
-    // Counted padding is zeros that are there; those that `ceil_mode` adds below never count.
-    if kind == PoolKind::Average && at.attrs.int_or("count_include_pad", 0) == 1 {
+    let ceil = at.attrs.int_or("ceil_mode", 0) == 1;
+    let mut count_padding = kind == PoolKind::Average && at.attrs.int_or("count_include_pad", 0) == 1;
+    // What `ceil_mode` adds below never counts: then what does is zeros that are there.
+    if count_padding && ceil {
         x = padded(import, at, x, pad)?;
-        pad = Padding::ZERO;
+        (pad, count_padding) = (Padding::ZERO, false);
     }
-    if at.attrs.int_or("ceil_mode", 0) == 1 {
+    if ceil {
         let x = import.graph.shape(x);
         pad.bottom += beyond(x.h + pad.top, pad.bottom, kernel[0], stride[0]);
         pad.right += beyond(x.w + pad.left, pad.right, kernel[1], stride[1]);
     }
-    let y = import.add(at, "", Op::Pool(Pool { kind, kernel, stride, pad }), &[x])?;
+    let y = import.add(at, "", Op::Pool(Pool { kind, kernel, stride, pad, count_padding }), &[x])?;
     Ok(import.of_pixels(y, rank))
 }
 
@@ -196,7 +209,7 @@ pub(super) fn global_max<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result
     let view = import.computed(at, 0)?;
     let x = import.pixels(at, &view)?;
     let shape = import.graph.shape(x);
-    let op = Pool { kind: PoolKind::Max, kernel: [shape.h, shape.w], stride: [1, 1], pad: Padding::ZERO };
+    let op = Pool { kind: PoolKind::Max, kernel: [shape.h, shape.w], stride: [1, 1], pad: Padding::ZERO, count_padding: false };
     let y = import.add(at, "", Op::Pool(op), &[x])?;
     Ok(import.of_pixels(y, view.axes.len()))
 }
