@@ -7,8 +7,11 @@ use core::arch::x86_64::{
     _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
+use self::tile::Sums;
 use super::Job;
-use super::simd::Simd;
+use super::simd::{Simd, products};
+
+mod tile;
 
 const LANES: usize = 16;
 
@@ -122,5 +125,35 @@ impl Simd for Avx512 {
     fn prefetch(self, x: *const f32) {
         // SAFETY: SSE is part of x86-64, and a prefetch of any address is allowed.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn products<const ROWS: usize, const VECTORS: usize, const AHEAD: usize>(
+        self,
+        sums: &mut [[Self::V; VECTORS]; ROWS],
+        (a, pitch): (*const f32, usize),
+        w: [*const f32; VECTORS],
+        k: usize,
+        ahead: *const f32,
+    ) {
+        macro_rules! rows {
+            ($($n:literal)*) => {
+                $(if const { ROWS == $n && VECTORS <= 2 } {
+                    let apart = (w[VECTORS - 1] as usize).wrapping_sub(w[0] as usize);
+                    let w = (w[0], apart);
+                    // SAFETY: the array is of this very size; AVX-512F as above, and the caller's.
+                    return unsafe {
+                        if const { VECTORS == 2 } {
+                            (*(&raw mut *sums).cast::<[[__m512; 2]; $n]>()).add_products(a, 4 * pitch, w, k, ahead, AHEAD)
+                        } else {
+                            (*(&raw mut *sums).cast::<[[__m512; 1]; $n]>()).add_products(a, 4 * pitch, w, k, ahead, AHEAD)
+                        }
+                    };
+                })*
+            };
+        }
+        rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        let a = core::array::from_fn(|r| a.wrapping_add(r * pitch));
+        // SAFETY: the caller's.
+        unsafe { products::<Self, ROWS, VECTORS, AHEAD>(self, sums, a, w, k, ahead) };
     }
 }

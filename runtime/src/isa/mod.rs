@@ -39,7 +39,7 @@ pub use bandwidth::{Bandwidth, bandwidth};
 #[cfg(feature = "std")]
 pub use peak::peak_fma;
 pub(crate) use scalar::Scalar;
-pub(crate) use simd::Simd;
+pub(crate) use simd::{Simd, UNROLL, products};
 
 /// An instruction set that this CPU has: the first argument of every kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -70,6 +70,90 @@ pub(crate) trait Simd: Copy {
     fn pow2(self, v: Self::V) -> Self::V;
     /// Asks for the cache line at `x`, which need not be readable, into the second level of cache.
     fn prefetch(self, x: *const f32);
+
+    /// [`products`] of rows that stand `pitch` floats apart from `a` on: the loop in which networks spend most of their time, for
+    /// which an instruction set may have code of its own.
+    ///
+    /// # Safety
+    /// As for [`products`].
+    #[inline(always)]
+    unsafe fn products<const ROWS: usize, const VECTORS: usize, const AHEAD: usize>(
+        self,
+        sums: &mut [[Self::V; VECTORS]; ROWS],
+        (a, pitch): (*const f32, usize),
+        w: [*const f32; VECTORS],
+        k: usize,
+        ahead: *const f32,
+    ) {
+        let a = core::array::from_fn(|r| a.wrapping_add(r * pitch));
+        // SAFETY: the caller's.
+        unsafe { products::<Self, ROWS, VECTORS, AHEAD>(self, sums, a, w, k, ahead) };
+    }
+}
+
+/// Steps of `k` that [`products`] takes at a time.
+pub(crate) const UNROLL: usize = 4;
+/// Floats of a cache line.
+const LINE: usize = 16;
+
+/// Adds to the sums of `ROWS` rows and `VECTORS` vectors the products of `k` elements of every row with `k` steps of the panels, in
+/// order. Meanwhile `AHEAD` cache lines in [`UNROLL`] steps are asked for from `ahead` on, which need not be readable.
+///
+/// # Safety
+/// `k` floats can be read at every row, `k` steps of [`MOST_LANES`] floats, of which `LANES` are used, at every `w`.
+#[inline(always)]
+pub(crate) unsafe fn products<S: Simd, const ROWS: usize, const VECTORS: usize, const AHEAD: usize>(
+    s: S,
+    sums: &mut [[S::V; VECTORS]; ROWS],
+    a: [*const f32; ROWS],
+    w: [*const f32; VECTORS],
+    k: usize,
+    ahead: *const f32,
+) {
+    let whole = k - k % UNROLL;
+    let mut i = 0;
+    while i < whole {
+        for line in 0..AHEAD {
+            s.prefetch(ahead.wrapping_add((i / UNROLL * AHEAD + line) * LINE));
+        }
+        for u in 0..UNROLL {
+            // SAFETY: `i + u < k`.
+            unsafe { step::<S, ROWS, VECTORS>(s, sums, a, w, i + u) };
+        }
+        i += UNROLL;
+    }
+    while i < k {
+        // SAFETY: `i < k`.
+        unsafe { step::<S, ROWS, VECTORS>(s, sums, a, w, i) };
+        i += 1;
+    }
+}
+
+/// One step of `k`.
+///
+/// # Safety
+/// As for [`products`], with `i < k`.
+#[inline(always)]
+unsafe fn step<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    sums: &mut [[S::V; VECTORS]; ROWS],
+    a: [*const f32; ROWS],
+    w: [*const f32; VECTORS],
+    i: usize,
+) {
+    // SAFETY: the caller has `k > i` steps of panels and elements.
+    unsafe {
+        let mut b = [s.splat(0.0); VECTORS];
+        for v in 0..VECTORS {
+            b[v] = s.load(w[v].add(i * MOST_LANES));
+        }
+        for r in 0..ROWS {
+            let x = s.splat(*a[r].add(i));
+            for v in 0..VECTORS {
+                sums[r][v] = s.mul_add(x, b[v], sums[r][v]);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -250,9 +250,9 @@ impl<const ROWS: usize, const VECTORS: usize, const STEP: usize> Job for Tiles<'
             // runs are `k` steps of the panels, less those skipped.
             unsafe {
                 let x = b.x.first.add((ox * p.stride_w - p.pad_left) * b.x.pitch);
-                let a = |i: usize| core::array::from_fn(|r| x.add(runs.offsets[i] + r * step));
+                let a = |i: usize| x.add(runs.offsets[i]);
                 let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, p.out_c, column);
-                tile::accumulate_runs(s, &mut acc, runs.count, a, w.map(|w| w.add(runs.skipped * PANEL)), runs.len);
+                tile::accumulate_runs(s, &mut acc, runs.count, (a, step), w.map(|w| w.add(runs.skipped * PANEL)), runs.len);
                 finish(s, &mut acc, b, oy, ox, column);
             }
         }
@@ -283,12 +283,12 @@ impl<const ROWS: usize, const VECTORS: usize> Job for Edge<'_, ROWS, VECTORS> {
             let mut w = tile::panels::<S, VECTORS>(b.w, taps * p.in_c, p.out_c, column);
             let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, p.out_c, column);
             if rest == 0 && pieces <= 1 {
-                tile::accumulate_runs(s, &mut acc, taps, |tap| tap_rows(b, oy, ox, tap, 0), w, len);
+                tile::accumulate_apart(s, &mut acc, taps, |tap| tap_rows(b, oy, ox, tap, 0), w, len);
             } else {
                 for tap in 0..taps {
                     for piece in 0..=pieces {
                         let len = if piece < pieces { len } else { rest };
-                        tile::accumulate_runs(s, &mut acc, 1, |_| tap_rows(b, oy, ox, tap, piece * ZEROS.len()), w, len);
+                        tile::accumulate_apart(s, &mut acc, 1, |_| tap_rows(b, oy, ox, tap, piece * ZEROS.len()), w, len);
                         w = w.map(|w| w.wrapping_add(len * PANEL));
                     }
                 }

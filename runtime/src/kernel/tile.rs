@@ -7,14 +7,9 @@
 //! lanes is a panel, one of eight half a panel.
 
 use super::activation::activate;
-use crate::isa::Simd;
+use crate::isa::{Simd, UNROLL, products};
 use crate::pack::PANEL;
 use crate::params::Activation;
-
-/// Steps of `k` that the inner loop takes at a time.
-pub(super) const UNROLL: usize = 4;
-/// Floats of a cache line.
-const LINE: usize = 16;
 
 /// Cache lines that [`accumulate`] asks for in `k` steps.
 pub(super) const fn lines(k: usize, ahead: usize) -> usize {
@@ -60,8 +55,8 @@ pub(super) unsafe fn start<S: Simd, const ROWS: usize, const VECTORS: usize>(
     [row; ROWS]
 }
 
-/// Adds the products of `k` elements of every row with `k` steps of the panels. Meanwhile `AHEAD` cache lines in [`UNROLL`] steps
-/// are asked for from `ahead` on, which need not be readable: the weights that come next.
+/// Adds the products of `k` elements of every row, `pitch` floats apart, with `k` steps of the panels. Meanwhile `AHEAD` cache lines
+/// in [`UNROLL`] steps are asked for from `ahead` on, which need not be readable: the weights that come next.
 ///
 /// # Safety
 /// `k` floats can be read at every row, `k` steps of panels at every `w`.
@@ -69,7 +64,7 @@ pub(super) unsafe fn start<S: Simd, const ROWS: usize, const VECTORS: usize>(
 pub(super) unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize, const AHEAD: usize>(
     s: S,
     acc: &mut [[S::V; VECTORS]; ROWS],
-    a: [*const f32; ROWS],
+    rows: (*const f32, usize),
     w: [*const f32; VECTORS],
     k: usize,
     ahead: *const f32,
@@ -77,16 +72,38 @@ pub(super) unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize
     // Sums of its own: those of the caller may stay in memory, and these must not.
     let mut sums = *acc;
     // SAFETY: the caller's.
-    unsafe { run::<S, ROWS, VECTORS, AHEAD>(s, &mut sums, a, w, k, ahead) };
+    unsafe { s.products::<ROWS, VECTORS, AHEAD>(&mut sums, rows, w, k, ahead) };
     *acc = sums;
 }
 
-/// [`accumulate`] of `runs` runs of `k` elements, the rows of run `i` at `a(i)`, the panels one run behind the other.
+/// [`accumulate`] of `runs` runs of `k` elements, the rows of run `i` from `a(i)` on, the panels one run behind the other.
 ///
 /// # Safety
 /// `k` floats can be read at every row of every run, `runs * k` steps of panels at every `w`.
 #[inline(always)]
 pub(super) unsafe fn accumulate_runs<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    acc: &mut [[S::V; VECTORS]; ROWS],
+    runs: usize,
+    (a, pitch): (impl Fn(usize) -> *const f32, usize),
+    mut w: [*const f32; VECTORS],
+    k: usize,
+) {
+    let mut sums = *acc;
+    for i in 0..runs {
+        // SAFETY: the caller's; behind the last run, nothing is read.
+        unsafe { s.products::<ROWS, VECTORS, 0>(&mut sums, (a(i), pitch), w, k, w[0]) };
+        w = w.map(|w| w.wrapping_add(k * PANEL));
+    }
+    *acc = sums;
+}
+
+/// [`accumulate_runs`] with the rows of run `i` anywhere, at `a(i)`.
+///
+/// # Safety
+/// As for [`accumulate_runs`].
+#[inline(always)]
+pub(super) unsafe fn accumulate_apart<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
     acc: &mut [[S::V; VECTORS]; ROWS],
     runs: usize,
@@ -97,69 +114,10 @@ pub(super) unsafe fn accumulate_runs<S: Simd, const ROWS: usize, const VECTORS: 
     let mut sums = *acc;
     for i in 0..runs {
         // SAFETY: the caller's; behind the last run, nothing is read.
-        unsafe { run::<S, ROWS, VECTORS, 0>(s, &mut sums, a(i), w, k, core::ptr::null()) };
+        unsafe { products::<S, ROWS, VECTORS, 0>(s, &mut sums, a(i), w, k, core::ptr::null()) };
         w = w.map(|w| w.wrapping_add(k * PANEL));
     }
     *acc = sums;
-}
-
-/// The loop over `k`.
-///
-/// # Safety
-/// As for [`accumulate`].
-#[inline(always)]
-unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize, const AHEAD: usize>(
-    s: S,
-    sums: &mut [[S::V; VECTORS]; ROWS],
-    a: [*const f32; ROWS],
-    w: [*const f32; VECTORS],
-    k: usize,
-    ahead: *const f32,
-) {
-    let whole = k - k % UNROLL;
-    let mut i = 0;
-    while i < whole {
-        for line in 0..AHEAD {
-            s.prefetch(ahead.wrapping_add((i / UNROLL * AHEAD + line) * LINE));
-        }
-        for u in 0..UNROLL {
-            // SAFETY: `i + u < k`.
-            unsafe { step::<S, ROWS, VECTORS>(s, sums, a, w, i + u) };
-        }
-        i += UNROLL;
-    }
-    while i < k {
-        // SAFETY: `i < k`.
-        unsafe { step::<S, ROWS, VECTORS>(s, sums, a, w, i) };
-        i += 1;
-    }
-}
-
-/// One step of `k`.
-///
-/// # Safety
-/// As for [`accumulate`], with `i < k`.
-#[inline(always)]
-unsafe fn step<S: Simd, const ROWS: usize, const VECTORS: usize>(
-    s: S,
-    acc: &mut [[S::V; VECTORS]; ROWS],
-    a: [*const f32; ROWS],
-    w: [*const f32; VECTORS],
-    i: usize,
-) {
-    // SAFETY: the caller has `k > i` steps of panels and elements.
-    unsafe {
-        let mut b = [s.splat(0.0); VECTORS];
-        for v in 0..VECTORS {
-            b[v] = s.load(w[v].add(i * PANEL));
-        }
-        for r in 0..ROWS {
-            let x = s.splat(*a[r].add(i));
-            for v in 0..VECTORS {
-                acc[r][v] = s.mul_add(x, b[v], acc[r][v]);
-            }
-        }
-    }
 }
 
 /// Pixels of a tile in memory: row `r` stands at `at + r * pitch`.
