@@ -23,9 +23,9 @@ const BLOCK_PIXELS: Range<usize> = 70..252;
 /// hold. At 7x7 a panel serves four tiles, so weights come as fast as they are used, from the third level of cache or beyond,
 /// and without this the kernel runs at three quarters of its speed.
 const AHEAD: usize = 2;
-/// Vectors that a single pixel is multiplied with at once. Weights come from the third level of cache, 64 bytes in two to three
-/// cycles; four sums, each with a latency of four cycles, keep up, and eight streams of weights were 15 % slower.
-const SINGLE: usize = 4;
+/// Output channels that a single pixel is multiplied with at once. Weights come from the third level of cache, 64 bytes in two to
+/// three cycles: four panels, each sum with a latency of four cycles, keep up, and eight streams of weights were 15 % slower.
+const SINGLE: usize = 4 * PANEL;
 
 /// `y = act(x . w + bias + residual)`, or its mean over all pixels.
 ///
@@ -210,13 +210,18 @@ impl<const ROWS: usize, const VECTORS: usize> Job for Tiles<'_, ROWS, VECTORS> {
 fn single<S: Simd>(s: S, b: &Band<'_>) {
     let mut column = b.columns.start;
     while column < b.columns.end {
-        if b.columns.end - column > (SINGLE - 1) * S::LANES {
-            s.outline(Vectors::<SINGLE> { b, column });
-            column += SINGLE * S::LANES;
-        } else {
-            s.outline(Vectors::<1> { b, column });
-            column += S::LANES;
+        let vectors = (b.columns.end - column).min(SINGLE).div_ceil(S::LANES);
+        match vectors {
+            1 => s.outline(Vectors::<1> { b, column }),
+            2 => s.outline(Vectors::<2> { b, column }),
+            3 => s.outline(Vectors::<3> { b, column }),
+            4 => s.outline(Vectors::<4> { b, column }),
+            5 => s.outline(Vectors::<5> { b, column }),
+            6 => s.outline(Vectors::<6> { b, column }),
+            7 => s.outline(Vectors::<7> { b, column }),
+            _ => s.outline(Vectors::<8> { b, column }),
         }
+        column += vectors * S::LANES;
     }
 }
 
