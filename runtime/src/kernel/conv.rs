@@ -3,10 +3,12 @@
 //! A group of channels is a dense convolution from some channels of the input's pixels to some of the output's: pixels have gaps.
 //!
 //! In NHWC the taps of a window's row are neighbours in memory: where every window of a tile lies inside the input, a tile is
-//! `kernel_h` runs of `kernel_w * in_c` elements a pixel (or a run a tap, where there are gaps between pixels or taps). Elsewhere it goes
-//! tap by tap, and a pixel whose tap lies outside of the input reads the padding's content instead. All add in the same order.
+//! `kernel_h` runs of `kernel_w * in_c` elements a pixel (or a run a tap, where there are gaps between pixels or taps). Elsewhere the
+//! windows are copied with the padding around them, if they are small; else it goes tap by tap, and a pixel whose tap lies outside of
+//! the input reads the padding's content instead. All add in the same order.
 //! Tiles do not cross rows of the output: most of a row's tiles lie inside.
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::tile::{self, Blocks, Spot, by_size};
@@ -23,6 +25,9 @@ const MOST_RUNS: usize = 25;
 
 /// Floats from a window to the next in the first layer of nearly all networks: three colours at stride 2.
 const STEM: usize = 6;
+
+/// Elements of the input that a tile at the edge copies at most: with three colours it takes half the time of going tap by tap.
+const COPY: usize = 1024;
 
 /// Content of the padding where the caller gives none; wider inputs go through it in pieces.
 static ZEROS: [f32; 512] = [0.0; 512];
@@ -259,7 +264,7 @@ impl<const ROWS: usize, const VECTORS: usize, const STEP: usize> Job for Tiles<'
     }
 }
 
-/// One tile with windows that reach into the padding, tap by tap.
+/// One tile with windows that reach into the padding.
 struct Edge<'a, const ROWS: usize, const VECTORS: usize> {
     b: &'a Band<'a>,
     oy: usize,
@@ -272,28 +277,102 @@ impl<const ROWS: usize, const VECTORS: usize> Job for Edge<'_, ROWS, VECTORS> {
     fn run<S: Simd>(self, s: S) {
         let Self { b, oy, ox, column } = self;
         let p = b.p;
-        // Elements of a tap at a time: what stands outside of the input is as long as the zeros.
-        let len = p.in_c.min(ZEROS.len());
-        let pieces = p.in_c / len.max(1);
-        let rest = p.in_c - pieces * len;
+        let span = (ROWS - 1) * p.stride_w + p.kernel_w;
         let taps = p.kernel_h * p.kernel_w;
-        // SAFETY: `column` is a channel of the layer on a vector's boundary; only taps found to be inside are read from the input, from
-        // the zeros no more than there are; what is added up is `k` steps of the panels.
+        // SAFETY: `column` is a channel of the layer on a vector's boundary; the copy is all that the windows read, and no more than it
+        // has room for; what is added up is `k` steps of the panels.
         unsafe {
-            let mut w = tile::panels::<S, VECTORS>(b.w, taps * p.in_c, p.out_c, column);
+            let w = tile::panels::<S, VECTORS>(b.w, taps * p.in_c, p.out_c, column);
             let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, p.out_c, column);
-            if rest == 0 && pieces <= 1 {
-                tile::accumulate_apart(s, &mut acc, taps, |tap| tap_rows(b, oy, ox, tap, 0), w, len);
+            if p.dilation_w == 1 && p.kernel_h.saturating_mul(span).saturating_mul(p.in_c) <= COPY {
+                let mut copy = [const { MaybeUninit::uninit() }; COPY];
+                copy_windows(b, oy, ox, span, &mut copy);
+                let a = |ky: usize| copy.as_ptr().add(ky * span * p.in_c).cast();
+                tile::accumulate_runs(s, &mut acc, p.kernel_h, (a, p.stride_w * p.in_c), w, p.kernel_w * p.in_c);
             } else {
-                for tap in 0..taps {
-                    for piece in 0..=pieces {
-                        let len = if piece < pieces { len } else { rest };
-                        tile::accumulate_apart(s, &mut acc, 1, |_| tap_rows(b, oy, ox, tap, piece * ZEROS.len()), w, len);
-                        w = w.map(|w| w.wrapping_add(len * PANEL));
-                    }
-                }
+                by_taps(s, b, oy, ox, w, &mut acc);
             }
             finish(s, &mut acc, b, oy, ox, column);
+        }
+    }
+}
+
+/// Adds up a tile tap by tap: from the input, or from what stands outside.
+///
+/// # Safety
+/// The tile's pixels are of the band, `w` the panels of the whole layer.
+#[inline(always)]
+unsafe fn by_taps<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    b: &Band<'_>,
+    oy: usize,
+    ox: usize,
+    mut w: [*const f32; VECTORS],
+    acc: &mut [[S::V; VECTORS]; ROWS],
+) {
+    let p = b.p;
+    // Elements of a tap at a time: what stands outside of the input is as long as the zeros.
+    let len = p.in_c.min(ZEROS.len());
+    let pieces = p.in_c / len.max(1);
+    let rest = p.in_c - pieces * len;
+    let taps = p.kernel_h * p.kernel_w;
+    // SAFETY: only taps found to be inside are read from the input, from the zeros no more than there are; all taps together are
+    // `k` steps of the panels.
+    unsafe {
+        if rest == 0 && pieces <= 1 {
+            tile::accumulate_apart(s, acc, taps, |tap| tap_rows(b, oy, ox, tap, 0), w, len);
+        } else {
+            for tap in 0..taps {
+                for piece in 0..=pieces {
+                    let len = if piece < pieces { len } else { rest };
+                    tile::accumulate_apart(s, acc, 1, |_| tap_rows(b, oy, ox, tap, piece * ZEROS.len()), w, len);
+                    w = w.map(|w| w.wrapping_add(len * PANEL));
+                }
+            }
+        }
+    }
+}
+
+/// Copies the `span` input pixels under a tile's windows, row by row without gaps, with what stands outside.
+///
+/// # Safety
+/// The tile's pixels are of the band.
+#[inline(always)]
+unsafe fn copy_windows(b: &Band<'_>, oy: usize, ox: usize, span: usize, copy: &mut [MaybeUninit<f32>; COPY]) {
+    let p = b.p;
+    let mut to: *mut f32 = copy.as_mut_ptr().cast();
+    let outside = |to: *mut f32, pixels: usize| {
+        for i in 0..pixels {
+            for c in 0..p.in_c {
+                // SAFETY: the caller of the closure has room for these pixels; the padding has a pixel's channels.
+                unsafe { to.add(i * p.in_c + c).write(b.pad_value.map_or(0.0, |v| *v.add(c))) };
+            }
+        }
+    };
+    // Columns `first..first + inside` of the span are columns of the input, from `ix` on.
+    let first = p.pad_left.saturating_sub(ox * p.stride_w).min(span);
+    let ix = (ox * p.stride_w + first).saturating_sub(p.pad_left);
+    let inside = p.in_w.saturating_sub(ix).min(span - first);
+    for ky in 0..p.kernel_h {
+        // SAFETY: `kernel_h` rows of `span` pixels were found to fit; columns inside exist, in a row that exists.
+        unsafe {
+            match input_at(oy, p.stride_h, ky * p.dilation_h, p.pad_top, p.in_h) {
+                None => outside(to, span),
+                Some(iy) => {
+                    outside(to, first);
+                    let from = b.x.first.wrapping_add(b.x.row(iy) + ix * b.x.pitch);
+                    let at = to.add(first * p.in_c);
+                    if b.x.pitch == p.in_c {
+                        from.copy_to_nonoverlapping(at, inside * p.in_c);
+                    } else {
+                        for i in 0..inside {
+                            from.add(i * b.x.pitch).copy_to_nonoverlapping(at.add(i * p.in_c), p.in_c);
+                        }
+                    }
+                    outside(at.add(inside * p.in_c), span - first - inside);
+                }
+            }
+            to = to.add(span * p.in_c);
         }
     }
 }
