@@ -3,11 +3,12 @@
 use core::arch::x86_64::{
     __m512, __mmask16, _CMP_UNORD_Q, _MM_HINT_T1, _mm_prefetch, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512,
     _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_movehdup_ps,
+    _mm512_mul_ps, _mm512_permutexvar_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_slli_epi32,
+    _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-use self::tile::Sums;
+use self::tile::{Halves, Sums};
 use super::Job;
 use super::simd::{Simd, products};
 
@@ -40,6 +41,7 @@ impl Simd for Avx512 {
     /// Fourteen sums, nine inputs (fifteen at stride 2), one weight.
     const DEPTHWISE: (usize, usize) = (2, 7);
     const MASKS: bool = true;
+    const HALVES: bool = true;
 
     type V = __m512;
 
@@ -143,9 +145,9 @@ impl Simd for Avx512 {
                     // SAFETY: the array is of this very size; AVX-512F as above, and the caller's.
                     return unsafe {
                         if const { VECTORS == 2 } {
-                            (*(&raw mut *sums).cast::<[[__m512; 2]; $n]>()).add_products(a, 4 * pitch, w, k, ahead, AHEAD)
+                            Sums::add_products(&mut *(&raw mut *sums).cast::<[[__m512; 2]; $n]>(), a, 4 * pitch, w, k, ahead, AHEAD)
                         } else {
-                            (*(&raw mut *sums).cast::<[[__m512; 1]; $n]>()).add_products(a, 4 * pitch, w, k, ahead, AHEAD)
+                            Sums::add_products(&mut *(&raw mut *sums).cast::<[[__m512; 1]; $n]>(), a, 4 * pitch, w, k, ahead, AHEAD)
                         }
                     };
                 })*
@@ -155,5 +157,43 @@ impl Simd for Avx512 {
         let a = core::array::from_fn(|r| a.wrapping_add(r * pitch));
         // SAFETY: the caller's.
         unsafe { products::<Self, ROWS, VECTORS, AHEAD>(self, sums, a, w, k, ahead) };
+    }
+    #[inline(always)]
+    unsafe fn half_products<const ROWS: usize, const AHEAD: usize>(
+        self,
+        sums: &mut [[Self::V; 1]; ROWS],
+        (a, pitch): (*const f32, usize),
+        w: *const f32,
+        k: usize,
+        ahead: *const f32,
+    ) {
+        // SAFETY: AVX-512F as above.
+        let (apart, together) = unsafe {
+            (
+                _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15),
+                _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15),
+            )
+        };
+        for [sum] in sums.iter_mut() {
+            // SAFETY: AVX-512F as above.
+            *sum = unsafe { _mm512_permutexvar_ps(apart, _mm512_maskz_mov_ps(mask(LANES / 2), *sum)) };
+        }
+        macro_rules! rows {
+            ($($n:literal)*) => {
+                $(if const { ROWS == $n } {
+                    // SAFETY: the array is of this very size; AVX-512F and DQ as above, and the caller's.
+                    unsafe {
+                        let sums = &mut *(&raw mut *sums).cast::<[[__m512; 1]; $n]>();
+                        Halves::add_products(sums, _mm512_castsi512_ps(apart), a, 4 * pitch, w, k, ahead, AHEAD);
+                    }
+                })*
+            };
+        }
+        const { assert!(ROWS >= 1 && ROWS <= 14, "no tile has more rows") };
+        rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        for [sum] in sums.iter_mut() {
+            // SAFETY: AVX-512F as above.
+            *sum = unsafe { _mm512_permutexvar_ps(together, _mm512_add_ps(*sum, _mm512_movehdup_ps(*sum))) };
+        }
     }
 }

@@ -22,6 +22,9 @@ pub(crate) trait Simd: Copy {
     /// Whether a part of a vector is read and written as fast as the whole.
     const MASKS: bool;
 
+    /// Whether half a vector of channels takes half the time in [`Simd::half_products`].
+    const HALVES: bool = false;
+
     /// `LANES` f32.
     type V: Copy;
 
@@ -88,6 +91,24 @@ pub(crate) trait Simd: Copy {
         let a = core::array::from_fn(|r| a.wrapping_add(r * pitch));
         // SAFETY: the caller's.
         unsafe { products::<Self, ROWS, VECTORS, AHEAD>(self, sums, a, w, k, ahead) };
+    }
+
+    /// [`Simd::products`] where only the first half of the vector's channels exist and the sums of the others, zero before, are not
+    /// used. With [`Simd::HALVES`], products of even and odd steps are added up apart.
+    ///
+    /// # Safety
+    /// As for [`products`].
+    #[inline(always)]
+    unsafe fn half_products<const ROWS: usize, const AHEAD: usize>(
+        self,
+        sums: &mut [[Self::V; 1]; ROWS],
+        rows: (*const f32, usize),
+        w: *const f32,
+        k: usize,
+        ahead: *const f32,
+    ) {
+        // SAFETY: the caller's.
+        unsafe { self.products::<ROWS, 1, AHEAD>(sums, rows, [w], k, ahead) };
     }
 }
 

@@ -120,7 +120,8 @@ impl Job for Call<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let b = &self.0;
-        if b.pixels == 1 && !b.p.pool {
+        // By the layer, not the band: half vectors add up in an order of their own.
+        if (b.p.h, b.p.w, b.pixels) == (1, 1, 1) && !b.p.pool {
             return single(s, b);
         }
         if b.p.pool {
@@ -135,7 +136,12 @@ impl Job for Call<'_> {
             let (first, end) = blocks.get(i);
             let mut column = b.columns.start;
             while column < b.columns.end {
-                if b.columns.end - column > S::LANES {
+                let left = b.columns.end - column;
+                let half = const { S::HALVES } && left.next_multiple_of(S::LANES) - left >= S::LANES / 2;
+                if half && left <= S::LANES / 2 {
+                    halves::<S>(s, b, first, end, column);
+                    column = b.columns.end;
+                } else if left > S::LANES && !(half && left <= S::WIDE) {
                     wide::<S>(s, b, first, end, column);
                     column += S::WIDE;
                 } else {
@@ -165,6 +171,18 @@ fn narrow<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) 
     by_size!(first, end, S::NARROW_ROWS, |ROWS, pixel, tiles| s.outline(Tiles::<ROWS, 1> { b, first, pixel, tiles, column }));
 }
 
+/// The last half vector of output channels for a block of pixels.
+#[inline(always)]
+fn halves<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) {
+    by_size!(first, end, S::NARROW_ROWS, |ROWS, pixel, tiles| s.outline(Half(Tiles::<ROWS, 1> {
+        b,
+        first,
+        pixel,
+        tiles,
+        column
+    })));
+}
+
 /// `tiles` tiles of `VECTORS` vectors of output channels from `pixel` on, of a block that starts at `first`.
 struct Tiles<'a, const ROWS: usize, const VECTORS: usize> {
     b: &'a Band<'a>,
@@ -177,6 +195,34 @@ struct Tiles<'a, const ROWS: usize, const VECTORS: usize> {
 impl<const ROWS: usize, const VECTORS: usize> Job for Tiles<'_, ROWS, VECTORS> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        self.each(s, |acc, rows, w, k, ahead| {
+            // SAFETY: `each` gives operands that are what this reads.
+            unsafe { tile::accumulate::<S, ROWS, VECTORS, AHEAD>(s, acc, rows, w, k, ahead) }
+        });
+    }
+}
+
+/// Tiles of one vector of which only the first half are channels.
+struct Half<'a, const ROWS: usize>(Tiles<'a, ROWS, 1>);
+
+impl<const ROWS: usize> Job for Half<'_, ROWS> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.0.each(s, |acc, rows, [w], k, ahead| {
+            // SAFETY: `each` gives operands that are what this reads.
+            unsafe { tile::accumulate_half::<S, ROWS, AHEAD>(s, acc, rows, w, k, ahead) }
+        });
+    }
+}
+
+impl<const ROWS: usize, const VECTORS: usize> Tiles<'_, ROWS, VECTORS> {
+    /// Computes every tile, its sums by `accumulate` from its rows, where the panels start, steps of `k`, and the weights to ask for.
+    #[inline(always)]
+    fn each<S: Simd>(
+        &self,
+        s: S,
+        accumulate: impl Fn(&mut [[S::V; VECTORS]; ROWS], (*const f32, usize), [*const f32; VECTORS], usize, *const f32),
+    ) {
         let (b, column) = (self.b, self.column);
         let (k, n) = (b.p.in_c, b.p.out_c);
         let valid = (b.columns.end - column).min(VECTORS * S::LANES);
@@ -192,7 +238,7 @@ impl<const ROWS: usize, const VECTORS: usize> Job for Tiles<'_, ROWS, VECTORS> {
                 let x = b.x.add(pixel * b.x_pitch);
                 let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, n, column);
                 let ahead = next.wrapping_add(((pixel - self.first) / ROWS * tile::lines(k, AHEAD) * PANEL).min(group));
-                tile::accumulate::<S, ROWS, VECTORS, AHEAD>(s, &mut acc, (x, b.x_pitch), w, k, ahead);
+                accumulate(&mut acc, (x, b.x_pitch), w, k, ahead);
                 let residual = b.residual.map(|(at, pitch)| Spot { at: at.add(pixel * pitch + column), pitch, valid });
                 tile::finish(s, &mut acc, b.p.act, residual);
                 if b.p.pool {

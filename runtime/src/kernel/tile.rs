@@ -76,6 +76,25 @@ pub(super) unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize
     *acc = sums;
 }
 
+/// [`accumulate`] of half a vector of channels.
+///
+/// # Safety
+/// As for [`accumulate`].
+#[inline(always)]
+pub(super) unsafe fn accumulate_half<S: Simd, const ROWS: usize, const AHEAD: usize>(
+    s: S,
+    acc: &mut [[S::V; 1]; ROWS],
+    rows: (*const f32, usize),
+    w: *const f32,
+    k: usize,
+    ahead: *const f32,
+) {
+    let mut sums = *acc;
+    // SAFETY: the caller's.
+    unsafe { s.half_products::<ROWS, AHEAD>(&mut sums, rows, w, k, ahead) };
+    *acc = sums;
+}
+
 /// [`accumulate`] of `runs` runs of `k` elements, the rows of run `i` from `a(i)` on, the panels one run behind the other.
 ///
 /// # Safety

@@ -25,6 +25,25 @@ pub(super) trait Sums {
     );
 }
 
+/// Sums of `ROWS` rows and half a vector: of every channel one over even `k` and, in the lane behind it, one over odd `k`.
+pub(super) trait Halves {
+    /// As [`Sums::add_products`], of the first eight channels of a panel; `order` takes lane `i` to lane `2 i`, and `8 + i` to
+    /// `2 i + 1`.
+    ///
+    /// # Safety
+    /// As for [`Sums::add_products`].
+    unsafe fn add_products(
+        &mut self,
+        order: __m512,
+        a: *const f32,
+        pitch: usize,
+        w: *const f32,
+        k: usize,
+        ahead: *const f32,
+        lines: usize,
+    );
+}
+
 /// One step of `k`, `$a` bytes behind the rows' pointers and `$w` behind the weights'.
 macro_rules! step {
     (2, $a:tt, $w:tt, $(($row:tt $x:tt $sum0:tt $sum1:tt $i:tt))*) => {
@@ -46,8 +65,70 @@ macro_rules! step {
     };
 }
 
+/// Two steps of `k` in one: weights `(w[k][0], w[k + 1][0], w[k][1], w[k + 1][1], ..)`, elements `(x[k], x[k + 1], x[k], ..)`.
+macro_rules! pair {
+    ($a:tt, $w:tt, $next:tt, $(($row:tt $x:tt $sum0:tt $sum1:tt $i:tt))*) => {
+        concat!(
+            "vmovups ymm28, [{w} + ", $w, "]\n",
+            "vinsertf32x8 zmm28, zmm28, [{w} + ", $next, "], 1\n",
+            "vpermps zmm28, zmm29, zmm28\n",
+            $(
+                "vbroadcastsd ", $x, ", qword ptr [", $row, " + ", $a, "]\n",
+                "vfmadd231ps ", $sum0, ", ", $x, ", zmm28\n",
+            )*
+        )
+    };
+}
+
+/// The last step of an odd number: `(w[k][0], 0, w[k][1], 0, ..)` and `(x[k], 0, x[k], 0, ..)`.
+macro_rules! last {
+    ($(($row:tt $x:tt $sum0:tt $sum1:tt $i:tt))*) => {
+        concat!(
+            "vmovups ymm28, [{w}]\n",
+            "vpermps zmm28, zmm29, zmm28\n",
+            $(
+                "vmovss xmm30, dword ptr [", $row, "]\n",
+                "vbroadcastsd zmm30, xmm30\n",
+                "vfmadd231ps ", $sum0, ", zmm30, zmm28\n",
+            )*
+        )
+    };
+}
+
 /// Four steps at a time, then one at a time. Operands that the rows of small tiles do not name stand in a comment.
 macro_rules! steps {
+    (half, $($rows:tt)*) => {
+        concat!(
+            "sub {whole}, 1\n",
+            "jc 3f\n",
+            "2:\n",
+            "prefetcht1 [{ahead}]\n",
+            "prefetcht1 [{ahead} + 64]\n",
+            pair!(0, 0, 64, $($rows)*),
+            pair!(8, 128, 192, $($rows)*),
+            "add {ahead}, {lines}\n",
+            "add {p0}, 16\n",
+            "add {p1}, 16\n",
+            "add {p2}, 16\n",
+            "add {w}, 256\n",
+            "sub {whole}, 1\n",
+            "jnc 2b\n",
+            "3:\n",
+            "test {rest}, 2\n",
+            "jz 4f\n",
+            pair!(0, 0, 64, $($rows)*),
+            "add {p0}, 8\n",
+            "add {p1}, 8\n",
+            "add {p2}, 8\n",
+            "add {w}, 128\n",
+            "4:\n",
+            "test {rest}, 1\n",
+            "jz 5f\n",
+            last!($($rows)*),
+            "5:\n",
+            "# {s} {s3}\n",
+        )
+    };
     ($vectors:tt, $($rows:tt)*) => {
         concat!(
             "sub {whole}, 1\n",
@@ -127,11 +208,55 @@ macro_rules! sums {
     };
 }
 
+/// [`Halves`] of one number of rows.
+macro_rules! halves {
+    ([$($rows:tt)*], [$($i:tt)*], $($sum:tt $at:tt $v:tt)*) => {
+        impl Halves for [[__m512; 1]; [$($i),*].len()] {
+            #[inline]
+            #[target_feature(enable = "avx512f,avx512dq")]
+            unsafe fn add_products(
+                &mut self,
+                order: __m512,
+                a: *const f32,
+                pitch: usize,
+                w: *const f32,
+                k: usize,
+                ahead: *const f32,
+                lines: usize,
+            ) {
+                // SAFETY: as for `Sums`.
+                unsafe {
+                    asm!(
+                        steps!(half, $($rows)*),
+                        p0 = inout(reg) a => _,
+                        p1 = inout(reg) a.wrapping_byte_add(5 * pitch) => _,
+                        p2 = inout(reg) a.wrapping_byte_add(10 * pitch) => _,
+                        s = in(reg) pitch,
+                        s3 = in(reg) 3 * pitch,
+                        w = inout(reg) w => _,
+                        ahead = inout(reg) ahead => _,
+                        lines = in(reg) lines * 64,
+                        whole = inout(reg) k / 4 => _,
+                        rest = in(reg) k % 4,
+                        $(inout($sum) self[$at][$v],)*
+                        out("zmm28") _,
+                        in("zmm29") order,
+                        out("zmm30") _,
+                        out("zmm31") _,
+                        options(nostack, readonly),
+                    );
+                }
+            }
+        }
+    };
+}
+
 /// [`Sums`] of the rows so far, then with one more.
 macro_rules! up_to {
     ([$($row:tt)*] [$($i:tt)*] [$($one:tt)*] [$($two:tt)*]) => {};
     ([$($row:tt)*] [$($i:tt)*] [$($one:tt)*] [$($two:tt)*] ($at:tt $x:tt $sum0:tt $sum1:tt $n:tt) $($next:tt)*) => {
         sums!(1, [$($row)* ($at $x $sum0 $sum1 $n)], [$($i)* $n], $($one)* $sum0 $n 0);
+        halves!([$($row)* ($at $x $sum0 $sum1 $n)], [$($i)* $n], $($one)* $sum0 $n 0);
         sums!(2, [$($row)* ($at $x $sum0 $sum1 $n)], [$($i)* $n], $($two)* $sum0 $n 0 $sum1 $n 1);
         up_to!(
             [$($row)* ($at $x $sum0 $sum1 $n)] [$($i)* $n] [$($one)* $sum0 $n 0] [$($two)* $sum0 $n 0 $sum1 $n 1]
