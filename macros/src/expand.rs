@@ -40,7 +40,9 @@ fn expand_net(net: &NetInput) -> syn::Result<TokenStream> {
     let (spec, base, spec_text) = match &net.spec {
         Spec::File(path) => {
             let file = dir.join(path.value());
-            let text = std::fs::read_to_string(&file).map_err(|e| report::error(net, &[unreadable(&path.value(), &file, &e)]))?;
+            // A model, which may be large, is among the net's files: its content is looked at with theirs.
+            let text = if front::is_model(&file) { Ok(path.value()) } else { std::fs::read_to_string(&file) };
+            let text = text.map_err(|e| report::error(net, &[unreadable(&path.value(), &file, &e)]))?;
             (Some(file.clone()), file.parent().unwrap_or(&dir).to_owned(), text)
         }
         Spec::Inline(value) => (None, dir.clone(), inline::toml(value)),
@@ -61,6 +63,9 @@ fn expand_net(net: &NetInput) -> syn::Result<TokenStream> {
         None => {
             let load = || -> Result<(Net, Diagnostics), Diagnostics> {
                 let parsed: Value;
+                if let Some(model) = spec.as_ref().filter(|s| front::is_model(s)) {
+                    return front::load(model, &sets, checkpoint.as_deref());
+                }
                 let root = match &net.spec {
                     Spec::Inline(value) => value,
                     Spec::File(path) => {

@@ -3,6 +3,7 @@
 //! ```text
 //! section = word table                    net { … }   weights { … }   passes { … }   plan { … }
 //!         | "block" word table            block conv { kernel: 3, out: 32 }
+//!         | "layer" word table            layer conv { name: stem, kernel: 3, out: 32 }
 //! table   = "{" ( key (":" | "=") value ),* "}"
 //! value   = table | "[" value,* "]" | string | number | "true" | "false" | word
 //! key     = ( word | string ) ( "." ( word | number ) )*
@@ -75,25 +76,25 @@ impl Key {
 /// The sections between a struct's braces. `net.name` is the struct's name where it is not given.
 pub fn root(input: ParseStream, name: &Ident, tokens: &mut Tokens) -> syn::Result<Value> {
     let mut root = Table::default();
-    let mut blocks: Vec<Value> = Vec::new();
-    let mut block_key = None;
+    // lists of what has a kind or an op in front of its braces
+    let mut lists = [("block", "kind", Vec::new(), None), ("layer", "op", Vec::new(), None)];
     while !input.is_empty() {
         let section = input.call(Ident::parse_any)?;
         let key = tokens.add(section.span());
-        if section == "block" {
+        if let Some((what, key_of_kind, items, first)) = lists.iter_mut().find(|l| section == l.0) {
             if !input.peek(syn::Ident::peek_any) && !input.peek(LitStr) {
-                return Err(input.error("expected the kind of the block: `block conv { … }`"));
+                return Err(input.error(format!("expected the {key_of_kind} of the {what}: `{what} conv {{ … }}`")));
             }
             let kind = word_or_string(input)?;
             let at = tokens.add(kind.1);
             let mut block = table(input, tokens)?;
             if let Kind::Table(table) = &mut block.kind {
                 let value = Value::string(tokens.tree_span(at.clone()), kind.0);
-                table.push("kind", tokens.tree_span(at), value);
+                table.push(*key_of_kind, tokens.tree_span(at), value);
             }
             block.span = tokens.tree_span(key.clone());
-            blocks.push(block);
-            block_key.get_or_insert(key);
+            items.push(block);
+            first.get_or_insert(key);
         } else {
             let mut value = table(input, tokens)?;
             value.span = tokens.tree_span(key.clone());
@@ -111,9 +112,11 @@ pub fn root(input: ParseStream, name: &Ident, tokens: &mut Tokens) -> syn::Resul
         let value = Value::string(tokens.tree_span(name_at.clone()), snake_case(&name.to_string()));
         net.push("name", tokens.tree_span(name_at.clone()), value);
     }
-    if let Some(key) = block_key {
-        let blocks = Value::array(tokens.tree_span(key.clone()), blocks);
-        root.push("block", tokens.tree_span(key), blocks);
+    for (what, _, items, first) in lists {
+        if let Some(key) = first {
+            let items = Value::array(tokens.tree_span(key.clone()), items);
+            root.push(what, tokens.tree_span(key), items);
+        }
     }
     Ok(Value::table(tokens.tree_span(name_at), root))
 }

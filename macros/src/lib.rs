@@ -33,7 +33,10 @@ use proc_macro::TokenStream;
 /// the command line, and `weights`: the path of a checkpoint, also relative to `Cargo.toml`, or `"extern"` for weights that
 /// are given at run time.
 ///
-/// The spec can also stand in the struct itself. Tables are written `name { key: value, … }`, blocks `block kind { … }`, in
+/// In place of the spec the path may be that of an ONNX model; the settings give what it does not say (`input.mean`, `outputs`, …).
+///
+/// The spec can also stand in the struct itself. Tables are written `name { key: value, … }`, blocks `block kind { … }`
+/// (or layers, `layer op { … }`), in
 /// the order in which they are computed; a value that is one word needs no quotes:
 ///
 /// ```

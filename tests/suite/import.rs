@@ -57,6 +57,28 @@ fn models(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// What `mnc import` writes of `net`, read again: the same graph to the bit, and the same files if it is written again.
+pub fn written(net: &Net, dir: &Path) -> Net {
+    let files = front::write(net, dir, "a test").unwrap_or_else(|e| panic!("{}: {e}", net.name));
+    for (path, bytes) in [&files.spec, &files.weights] {
+        std::fs::write(path, bytes).expect("writable");
+    }
+    let again = load(&files.spec.0, &[]);
+    let (a, b) = (&net.graph, &again.graph);
+    assert_eq!(ir::print::text(a), ir::print::text(b), "{}", net.name);
+    for (a_id, b_id) in a.topo().into_iter().zip(b.topo()) {
+        let shapes = a.input_shapes(a_id);
+        let bits = |graph: &ir::Graph, id| -> Vec<Vec<u32>> {
+            let all = graph.op(id).constants(&shapes).into_iter();
+            all.map(|(c, _)| graph.consts.get(c).iter().map(|x| x.to_bits()).collect()).collect()
+        };
+        assert_eq!(bits(a, a_id), bits(b, b_id), "{}: {}", net.name, a.node(a_id).name);
+    }
+    assert_eq!((&net.preprocess, &net.labels, &a.output_names), (&again.preprocess, &again.labels, &b.output_names));
+    assert_eq!(front::write(&again, dir, "a test").expect("written once already"), files, "{}", net.name);
+    again
+}
+
 /// Networks of public libraries by both of PyTorch's exporters give what the libraries gave.
 #[test]
 fn exported_networks_give_their_reference_outputs() {
@@ -67,7 +89,13 @@ fn exported_networks_give_their_reference_outputs() {
         let io = dir.join("family").join(format!("{family}.io.safetensors"));
         let input: Vec<f32> = tensor(&io, "input_nhwc").into_iter().map(|x| x as f32).collect();
         let want = tensor(&io, "output");
-        for (engine, got) in outputs(load(&path, &[]), &[input]) {
+        let net = load(&path, &[]);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let spec = written(&net, folder.path());
+        let inputs = [input];
+        let all = outputs(net, &inputs);
+        assert_eq!(all, outputs(spec, &inputs), "{stem}: the spec that is written of it answers otherwise");
+        for (engine, got) in all {
             let error = relative_error(&got[0], &want);
             println!("{stem:45} {engine:9} within {error:.1e}");
             assert!(error <= 1e-4, "{stem}, {engine}: {error:.2e}");
@@ -99,6 +127,8 @@ fn trained_models_recognise_photographs() {
             inputs.push(image::input(&picture, &preprocess, shape).unwrap_or_else(|e| panic!("{}: {e}", file.display())));
             wants.push(want);
         }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert_eq!(outputs(written(&net, folder.path()), &inputs[..1]), outputs(net.clone(), &inputs[..1]), "{name}");
         for (engine, got) in outputs(net, &inputs) {
             let mut error = 0.0f64;
             for (got, logits) in got.iter().zip(&wants) {

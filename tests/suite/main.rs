@@ -12,6 +12,7 @@ mod r#gen;
 mod golden;
 mod images;
 mod import;
+mod layers;
 mod macros;
 mod object;
 mod package;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Compile MobileNet specs to Rust, to object files or into memory, and run them.
+/// Compile MobileNet specs and ONNX models to Rust, to object files or into memory, and run them.
 #[derive(Debug, Parser)]
 #[command(name = "mnc", version, max_term_width = 100)]
 pub(super) struct Args {
@@ -21,6 +21,8 @@ pub(super) enum Command {
     Run(Run),
     /// Measure the speed of the net.
     Bench(Bench),
+    /// Write a model of another tool as a spec and a checkpoint that can be read and edited.
+    Import(Import),
     /// Show layers, parameters, multiply-adds, memory, and what the passes did.
     Show(Show),
     /// Compare every back end with the reference on seeded inputs; exit code 1 beyond the bound.
@@ -30,7 +32,7 @@ pub(super) enum Command {
 /// What every command asks for.
 #[derive(Debug, clap::Args)]
 pub(super) struct Spec {
-    /// The spec (TOML).
+    /// The spec (TOML), or a model (ONNX).
     #[arg(value_name = "SPEC")]
     pub path: PathBuf,
     /// Checkpoint (safetensors) to use instead of the spec's.
@@ -165,6 +167,15 @@ pub(super) struct Bench {
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Import {
+    #[command(flatten)]
+    pub spec: Spec,
+    /// Folder to write NAME.toml and NAME.safetensors to; made if absent.
+    #[arg(short, long = "out-dir", value_name = "DIR")]
+    pub out_dir: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

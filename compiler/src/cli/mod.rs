@@ -3,7 +3,7 @@
 //! Results go to standard output, one JSON object a line with `--json`; everything else goes to standard error. Exit code 0: done,
 //! 1: the job failed, 2: bad usage or bad input. A reader that closes standard output early ends the program quietly.
 //!
-//! One file a command (`compile`, `run`, `bench`, `show`, `verify`) with a `pub(super) fn run`; to add one: a file, a
+//! One file a command (`compile`, `run`, `bench`, `import`, `show`, `verify`) with a `pub(super) fn run`; to add one: a file, a
 //! variant of `args::Command` and an arm in [`run`](fn@run).
 
 mod args;
@@ -11,6 +11,7 @@ mod bench;
 mod compile;
 mod console;
 mod engine;
+mod import;
 mod npy;
 mod output;
 mod profile;
@@ -74,6 +75,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         args::Command::Compile(a) => compile::run(a, &mut console),
         args::Command::Run(a) => run::run(a, &mut console),
         args::Command::Bench(a) => bench::run(a, &mut console),
+        args::Command::Import(a) => import::run(a, &mut console),
         args::Command::Show(a) => show::run(a, &mut console),
         args::Command::Verify(a) => verify::run(a, &mut console),
     });

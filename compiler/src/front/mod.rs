@@ -5,6 +5,7 @@
 //!    -> Spec                                 check/       against the grammar, which ast.rs documents
 //!    -> Graph                                lower.rs     bare ops; layer.rs lists what has weights
 //!    with weights                            seed.rs, or checkpoint.rs + names.rs
+//! with `[[layer]]` for `[[block]]` -> Graph  graph/       any graph of ops, and back: a net as a spec
 //! model.onnx                -> Graph         onnx/        layouts turned, shape arithmetic done; `[net]`, `[passes]`, `[plan]` by --set
 //! ```
 //! To add a block kind: a row of the grammar and a variant of [`ast::Body`]; then the compiler names every `match` that must
@@ -13,6 +14,7 @@
 pub mod ast;
 mod check;
 mod checkpoint;
+mod graph;
 mod half;
 mod labels;
 mod layer;
@@ -28,6 +30,7 @@ mod weights;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+pub use self::graph::{Written, write};
 use self::lower::{Lowered, lower};
 use self::value::{Value, parse_toml};
 use crate::diag::{Diagnostic, Diagnostics};
@@ -220,6 +223,9 @@ pub fn check_and_lower(
 ) -> Result<Loaded, Diagnostics> {
     let mut root = root.clone();
     sets::apply(&mut root, sets)?;
+    if graph::is_layers(&root) {
+        return graph::load(&root, base_dir, weights);
+    }
     let check::Checked { spec, mut mistakes } = check::check(&root);
     let Some(spec) = spec else { return Err(mistakes) };
     // With mistakes the blocks before the first of them are still worth a look.

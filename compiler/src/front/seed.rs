@@ -33,6 +33,12 @@ pub(super) fn draw(seed: u64, layer: &Layer, tensor: Tensor, moments: Moments) -
     uniform(&mut stream, len, centre as f32, half as f32)
 }
 
+/// `len` numbers around `centre`, at most `half` from it, of a stream of the tensor's own.
+pub(super) fn named(seed: u64, tensor: &str, len: usize, centre: f64, half: f64) -> Vec<f32> {
+    let mut stream = fnv(tensor.as_bytes(), seed ^ 0xcbf2_9ce4_8422_2325);
+    uniform(&mut stream, len, centre as f32, half as f32)
+}
+
 /// FNV-1a from the state `hash`.
 fn fnv(bytes: &[u8], mut hash: u64) -> u64 {
     for byte in bytes {

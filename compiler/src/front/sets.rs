@@ -12,7 +12,7 @@ use super::value::{Entry, Kind, Table, Value, parse_toml};
 use crate::diag::{Diagnostic, Diagnostics, Source, Span};
 
 /// Tables of the root that a key may start with.
-const ROOTS: [&str; 5] = ["net", "weights", "passes", "plan", "block"];
+const ROOTS: [&str; 6] = ["net", "weights", "passes", "plan", "block", "layer"];
 
 /// Applies `sets` in order to `root`.
 ///

@@ -64,6 +64,11 @@ impl Graph {
         NodeId(self.graph.add_node(Node { name: name.into(), op, shape }))
     }
 
+    /// Adds a constant node of `shape` whose elements are `value`.
+    pub fn add_const(&mut self, name: impl Into<String>, shape: Shape, value: super::ConstId) -> NodeId {
+        NodeId(self.graph.add_node(Node { name: name.into(), op: Op::Constant(value), shape }))
+    }
+
     /// Adds a node and infers its shape.
     ///
     /// # Errors

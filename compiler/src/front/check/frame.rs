@@ -8,8 +8,8 @@ use crate::front::value::{Kind, Table, Value};
 use crate::front::{PassOptions, PlanOptions, Preprocess};
 use crate::ir::Shape;
 
-/// Most inputs of a net.
-const MAX_INPUTS: usize = 64;
+/// Most inputs or outputs of a net.
+const MAX_ENDS: usize = 64;
 
 /// Everything about a net but its layers and weights.
 #[derive(Debug, Clone)]
@@ -22,8 +22,9 @@ pub(crate) struct Frame {
     pub(crate) preprocess: Preprocess,
     /// Where class names come from.
     pub(crate) labels: Option<Labels>,
-    /// Which results are wanted, by name; `None` for all (of a model) or the last layer's (of a spec).
-    pub(crate) outputs: Option<Vec<(String, Span)>>,
+    /// The results: what each is called, what makes it, and the place that says so; `None` for all (of a model) or the last layer's
+    /// (of a spec).
+    pub(crate) outputs: Option<Vec<(String, String, Span)>>,
     /// Switches of optional passes.
     pub(crate) passes: PassOptions,
     /// What the plan is made for.
@@ -67,11 +68,11 @@ pub(crate) fn check_frame<'a>(
 /// `inputs`: a list of tables, each as `input` is with a `name`.
 fn check_inputs(value: &Value, out: &mut Diagnostics) -> Option<Vec<Input>> {
     let items = array(value, "a list of tables", out)?;
-    if items.is_empty() || items.len() > MAX_INPUTS {
+    if items.is_empty() || items.len() > MAX_ENDS {
         let d = Diagnostic::error(format!("{} inputs are not possible", items.len()));
-        out.push(d.at(&value.span, format!("from 1 to {MAX_INPUTS}")));
+        out.push(d.at(&value.span, format!("from 1 to {MAX_ENDS}")));
     }
-    let inputs: Vec<Input> = items.iter().take(MAX_INPUTS).filter_map(|v| check_input(v, true, out)).collect();
+    let inputs: Vec<Input> = items.iter().take(MAX_ENDS).filter_map(|v| check_input(v, true, out)).collect();
     for (i, input) in inputs.iter().enumerate() {
         if inputs[..i].iter().any(|other| other.name == input.name) {
             let d = Diagnostic::error(format!("two inputs are called `{}`", input.name));
@@ -81,16 +82,27 @@ fn check_inputs(value: &Value, out: &mut Diagnostics) -> Option<Vec<Input>> {
     (inputs.len() == items.len()).then_some(inputs)
 }
 
-/// A list of names, or one.
-fn check_outputs(value: &Value, out: &mut Diagnostics) -> Option<Vec<(String, Span)>> {
-    if let Kind::String(name) = &value.kind {
-        return Some(vec![(name.clone(), value.span.clone())]);
+/// A list of names, or one, or a table from what a result is called to what makes it.
+fn check_outputs(value: &Value, out: &mut Diagnostics) -> Option<Vec<(String, String, Span)>> {
+    let one = |called: Option<&str>, v: &Value, out: &mut Diagnostics| {
+        let name = string(v, out)?;
+        Some((called.unwrap_or(name).to_owned(), name.to_owned(), v.span.clone()))
+    };
+    let all: Vec<_> = match &value.kind {
+        Kind::String(_) => one(None, value, out).into_iter().collect(),
+        Kind::Table(table) => table.entries.iter().filter_map(|e| one(Some(&e.key), &e.value, out)).collect(),
+        _ => array(value, "a list of names", out)?.iter().filter_map(|v| one(None, v, out)).collect(),
+    };
+    if all.is_empty() || all.len() > MAX_ENDS {
+        let d = Diagnostic::error(format!("{} outputs are not possible", all.len()));
+        out.push(d.at(&value.span, format!("from 1 to {MAX_ENDS}")));
     }
-    let items = array(value, "a list of names", out)?;
-    if items.is_empty() {
-        out.push(Diagnostic::error("there are no outputs").at(&value.span, "name one"));
+    for (i, (called, _, span)) in all.iter().enumerate() {
+        if all[..i].iter().any(|other| other.0 == *called) {
+            out.push(Diagnostic::error(format!("two outputs are called `{called}`")).at(span, "the second one"));
+        }
     }
-    Some(items.iter().filter_map(|v| Some((string(v, out)?.to_owned(), v.span.clone()))).collect())
+    Some(all)
 }
 
 /// An identifier made of `text`, which may be anything.

@@ -2,10 +2,12 @@
 
 mod block;
 mod frame;
+mod layer;
 mod reader;
 mod tune;
 
 pub(super) use self::frame::{Frame, as_identifier, check_frame};
+pub(super) use self::layer::check_layers;
 pub(super) use self::tune::tuned;
 
 use std::collections::BTreeMap;
@@ -186,7 +188,7 @@ struct Input {
 /// `input`; a spec of layers refers to it by its `name`, if it is `named`.
 fn check_input(value: &Value, named: bool, out: &mut Diagnostics) -> Option<Input> {
     let mut r = Reader::new(table(value, out)?, &value.span, "`input`");
-    let name = if named { r.get("name").and_then(|v| string(v, out)) } else { None }.unwrap_or("input").to_owned();
+    let name = if named { r.get("name").and_then(|v| layer::name(v, out)) } else { None }.unwrap_or_else(|| "input".to_owned());
     let height = r.need("height", "height = 224", out).and_then(|v| int(v, 1..=MAX_SIDE, out));
     let width = r.need("width", "width = 224", out).and_then(|v| int(v, 1..=MAX_SIDE, out));
     let channels = r.get("channels").map_or(Some(3), |v| int(v, 1..=MAX_CHANNELS, out));

@@ -14,11 +14,14 @@ use super::view::{View, row_major};
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::front::Preprocess;
 use crate::front::ast::{MAX_ELEMENTS, MAX_NODES, MAX_WEIGHTS};
+use crate::front::graph::name_chains;
 use crate::front::lower::normalize;
 use crate::ir::{ConstId, Graph, NodeId, Op, Shape};
 
 /// Elements that folding may make beyond a multiple of those read.
 const FOLD_FREE: usize = 1 << 22;
+/// Longest name of a layer.
+const MAX_NAME: usize = 150;
 /// How many elements folding may make for one that was read.
 const FOLD_EACH: usize = 8;
 
@@ -120,7 +123,7 @@ pub(super) struct Port<'a> {
 pub(super) fn import<'a>(
     model: &'a Model<'a>,
     inputs: &[Port<'a>],
-    outputs: &[&'a str],
+    outputs: &[(String, &'a str)],
     external: External,
 ) -> Result<Imported, Diagnostics> {
     let mut import = Import {
@@ -154,8 +157,8 @@ pub(super) fn import<'a>(
 }
 
 /// Which nodes the outputs need.
-fn needed(model: &Model<'_>, outputs: &[&str]) -> Vec<bool> {
-    let mut open: HashSet<&str> = outputs.iter().copied().collect();
+fn needed(model: &Model<'_>, outputs: &[(String, &str)]) -> Vec<bool> {
+    let mut open: HashSet<&str> = outputs.iter().map(|(_, name)| *name).collect();
     let mut wanted = vec![false; model.graph.nodes.len()];
     for (node, wanted) in model.graph.nodes.iter().zip(&mut wanted).rev() {
         *wanted = node.outputs.iter().any(|o| !o.is_empty() && open.contains(o));
@@ -166,13 +169,18 @@ fn needed(model: &Model<'_>, outputs: &[&str]) -> Vec<bool> {
     wanted
 }
 
-/// `name` with nothing in it but letters, digits, `_`, `-` and single dots between them.
+/// `name` with nothing in it but letters, digits, `_`, `-` and single dots between them. PyTorch's exporter says every scope with all
+/// that are around it (`/blocks/blocks.0/blocks.0.1/Add`): those are said once.
 pub(super) fn clean(name: &str) -> String {
-    let parts = name.split(['/', '.', ':']).map(|part| {
-        part.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' }).collect::<String>()
-    });
-    let parts: Vec<String> = parts.filter(|p| !p.is_empty()).collect();
-    if parts.is_empty() { "_".to_owned() } else { parts.join(".") }
+    let scopes: Vec<&str> = name.split('/').filter(|s| !s.is_empty()).collect();
+    let said_again =
+        |i: usize| scopes.get(i + 1).is_some_and(|next| next.strip_prefix(scopes[i]).is_some_and(|r| r.starts_with('.')));
+    let kept = (0..scopes.len()).filter(|&i| !said_again(i)).flat_map(|i| scopes[i].split(['.', ':']));
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
+    let parts: Vec<String> = kept.filter(|p| !p.is_empty()).map(|p| p.chars().map(allowed).collect()).collect();
+    // Names have an end, for messages and files.
+    let all: String = parts.join(".").chars().take(MAX_NAME).collect();
+    if all.is_empty() { "_".to_owned() } else { all }
 }
 
 impl<'a> Import<'a> {
@@ -217,8 +225,7 @@ impl<'a> Import<'a> {
             return unsupported!("");
         }
         let attrs = Attrs::of(node)?;
-        let name = clean(node.shown());
-        let at = At { node, attrs, name };
+        let at = At { node, attrs, name: self.name_of(node) };
         if let Some(value) = self.shape_of(&at)? {
             return Ok(vec![value]);
         }
@@ -246,6 +253,17 @@ impl<'a> Import<'a> {
             }
         }
         super::ops::convert(self, &at)
+    }
+
+    /// What the node's layer is called: as its weights, where they are called as PyTorch and Keras do, for that is what people know.
+    fn name_of(&self, node: &Node<'a>) -> String {
+        let weighted = matches!(node.op, "Conv" | "ConvTranspose" | "Gemm" | "MatMul");
+        let weight =
+            node.inputs.get(1).filter(|_| weighted).and_then(|w| w.strip_suffix(".weight").or(w.strip_suffix("/weight")));
+        match weight.map(clean) {
+            Some(name) if name != "_" && !self.names.contains(&name) => name,
+            _ => clean(node.shown()),
+        }
     }
 
     /// The node's results where all its inputs are constants and folding knows the operator.
@@ -378,6 +396,9 @@ impl<'a> Import<'a> {
     /// A weight of the graph.
     pub(super) fn consts(&mut self, data: Vec<f32>) -> Result<ConstId, Refusal> {
         self.weigh(data.len())?;
+        if !data.iter().all(|x| x.is_finite()) {
+            return Err(Refusal::Wrong("its weights have infinite or undefined elements".into()));
+        }
         Ok(self.graph.consts.add(data))
     }
 
@@ -415,14 +436,15 @@ impl<'a> Import<'a> {
         Ok(id)
     }
 
-    fn finish(mut self, outputs: &[&'a str]) -> Result<Imported, Diagnostics> {
+    fn finish(mut self, outputs: &[(String, &'a str)]) -> Result<Imported, Diagnostics> {
         if !self.refused.is_empty() {
             self.mistakes.insert(0, unsupported_nodes(&self.refused));
         }
         if !self.mistakes.is_empty() {
             return Err(self.mistakes);
         }
-        for &name in outputs {
+        for (called, name) in outputs {
+            let name = *name;
             let wrong = |what: &str| vec![Diagnostic::error(format!("the model's output `{name}` {what}"))];
             let view = match self.values.get(name) {
                 Some(Value::Computed(view)) => view.clone(),
@@ -438,8 +460,9 @@ impl<'a> Import<'a> {
                 Err(Refusal::Silent) => return Err(wrong("cannot be given")),
             };
             self.graph.outputs.push(id);
-            self.graph.output_names.push(clean(name));
+            self.graph.output_names.push(called.clone());
         }
+        name_chains(&mut self.graph);
         Ok(Imported { graph: self.graph, files: self.external.files, read: self.read })
     }
 }

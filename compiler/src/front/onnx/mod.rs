@@ -33,7 +33,7 @@ use std::sync::Arc;
 use self::proto::Model;
 use self::tensor::External;
 use super::check::{as_identifier, check_frame};
-use super::{Loaded, Net, labels, sets};
+use super::{Loaded, Net, graph, labels, sets};
 use crate::diag::{Diagnostic, Diagnostics, Source, Span};
 use crate::ir::verify;
 
@@ -74,7 +74,7 @@ pub(super) fn load(path: &Path, set: &[(String, String)], weights: Option<&Path>
     let outputs = wanted(&model, frame.outputs.as_deref()).map_err(one)?;
     let inputs = ports::fixed(inputs, &frame).map_err(one)?;
     let imported = import::import(&model, &inputs, &outputs, External::beside(path))?;
-    let graph = imported.graph;
+    let graph = graph::canonical(&imported.graph, &frame)?;
     verify::verify(&graph).map_err(|e| one(Diagnostic::error(format!("the model cannot be used: {}", e[0]))))?;
     let mut files = vec![path.to_path_buf()];
     files.extend(imported.files);
@@ -123,16 +123,17 @@ fn open<'a>(bytes: &'a [u8], shown: &str, warnings: &mut Diagnostics) -> Result<
 }
 
 /// The names of the results that are wanted.
-fn wanted<'a>(model: &Model<'a>, chosen: Option<&[(String, Span)]>) -> Result<Vec<&'a str>, Diagnostic> {
+fn wanted<'a>(model: &Model<'a>, chosen: Option<&[(String, String, Span)]>) -> Result<Vec<(String, &'a str)>, Diagnostic> {
     let own: Vec<&str> = model.graph.outputs.iter().map(|o| o.name).collect();
     let Some(chosen) = chosen else {
-        return if own.is_empty() { Err(Diagnostic::error("the model has no output")) } else { Ok(own) };
+        let all = own.iter().map(|&name| (import::clean(name), name)).collect();
+        return if own.is_empty() { Err(Diagnostic::error("the model has no output")) } else { Ok(all) };
     };
     let made = |name: &str| model.graph.nodes.iter().flat_map(|n| &n.outputs).copied().find(|o| *o == name);
     let mut all = Vec::new();
-    for (name, span) in chosen {
+    for (called, name, span) in chosen {
         if let Some(name) = made(name) {
-            all.push(name);
+            all.push((import::clean(called), name));
         } else {
             let d = Diagnostic::error(format!("no node of the model makes a value `{name}`")).at(span, "unknown value");
             return Err(match crate::diag::nearest(name, own.iter().copied()) {

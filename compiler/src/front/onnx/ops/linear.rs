@@ -30,7 +30,12 @@ pub(super) fn batch_norm<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result
         }
         all.push(import.consts(tensor.floats().unwrap_or_default().to_vec())?);
     }
-    let eps = f64::from(at.attrs.float_or("epsilon", 1e-5));
+    // The decimal that was meant, not the nearest f32 to it.
+    let eps = at.attrs.float_or("epsilon", 1e-5);
+    let eps = format!("{eps:?}").parse().unwrap_or(f64::from(eps));
+    if !(0.0..=1.0).contains(&eps) {
+        return Err(Refusal::Wrong(format!("its epsilon {eps} is not from 0 to 1")));
+    }
     let op = BatchNorm { gamma: all[0], beta: all[1], mean: all[2], variance: all[3], eps };
     let y = import.add(at, "", Op::BatchNorm(op), &[x])?;
     if view.axes.len() == 2 {

@@ -1,0 +1,342 @@
+//! Checks `[[layer]]`.
+
+use mnc_runtime::params::{Activation, PoolKind, Real};
+
+use super::frame::check_frame;
+use super::reader::{Reader, array, boolean, int, list, number, pair, string, table, word};
+use super::{ACTIVATIONS, check_padding};
+use crate::diag::{Diagnostic, Diagnostics, Span, nearest};
+use crate::front::ast::{MAX_CHANNELS, MAX_NODES, MAX_SIDE, PadRule};
+use crate::front::graph::{Around, Body, Layer, Norm, Source, Spec, TensorName, Window};
+use crate::front::value::{Kind, Value};
+use crate::ir::{Padding, Shape};
+
+/// Ops as a spec writes them.
+const OPS: [&str; 13] = [
+    "conv",
+    "depthwise",
+    "dense",
+    "batch_norm",
+    "activation",
+    "add",
+    "scale",
+    "pad",
+    "max_pool",
+    "avg_pool",
+    "global_avg_pool",
+    "softmax",
+    "constant",
+];
+/// Longest name.
+const MAX_NAME: usize = 200;
+
+/// Checks a spec of layers; the spec holds only if there are no mistakes.
+pub(crate) fn check_layers(root: &Value) -> (Option<Spec>, Diagnostics) {
+    let mut out = Diagnostics::new();
+    let (mut weights, mut layers) = (None, None);
+    let frame = check_frame(root, &mut out, |r, out| {
+        weights = r.get("weights");
+        layers = r.need("layer", "[[layer]]", out);
+    });
+    let source = weights.map_or(Source::Seed(1), |v| check_source(v, &mut out));
+    let inputs: Vec<String> = frame.as_ref().map(|f| f.inputs.iter().map(|(n, _)| n.clone()).collect()).unwrap_or_default();
+    let layers = layers.map(|v| check_list(v, &inputs, &mut out)).unwrap_or_default();
+    // In the order of the text; what points elsewhere (into a `--set`) comes first.
+    out.sort_by_key(|d| match &d.label {
+        Some((span, _)) if span.source == root.span.source => span.range.start + 1,
+        _ => 0,
+    });
+    (frame.map(|frame| Spec { frame, source, layers }), out)
+}
+
+fn check_source(value: &Value, out: &mut Diagnostics) -> Source {
+    let Some(t) = table(value, out) else { return Source::Seed(1) };
+    let mut r = Reader::new(t, &value.span, "`[weights]` of a spec of layers");
+    let (seed, file) = (r.get("seed"), r.get("file"));
+    if let (Some(seed), Some(_)) = (seed, file) {
+        let d = Diagnostic::error("weights come either from a file or from a seed").at(&seed.span, "and here is the seed");
+        out.push(d.help("remove `seed` or `file`"));
+    }
+    let seed = seed.and_then(|v| int(v, 0..=i64::MAX as usize, out)).unwrap_or(1) as u64;
+    let extra = r.get("extra").and_then(|v| word(v, &[("error", false), ("ignore", true)], out));
+    r.finish(out);
+    match file.and_then(|v| Some((string(v, out)?.to_owned(), v.span.clone()))) {
+        Some((path, span)) => Source::File { path, span, ignore_extra: extra.unwrap_or(false) },
+        None => Source::Seed(seed),
+    }
+}
+
+fn check_list(value: &Value, inputs: &[String], out: &mut Diagnostics) -> Vec<Layer> {
+    let Some(items) = array(value, "a list of layers", out) else {
+        if let Some(last) = out.last_mut() {
+            last.help = Some("write each layer under a header of its own, `[[layer]]`".into());
+        }
+        return Vec::new();
+    };
+    if items.is_empty() || items.len() > MAX_NODES {
+        let d = Diagnostic::error(format!("a net of {} layers is not possible", items.len()));
+        out.push(d.at(&value.span, format!("from 1 to {MAX_NODES}")));
+        return Vec::new();
+    }
+    let mut before = inputs.first().cloned().unwrap_or_else(|| "input".into());
+    let mut layers = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        if let Some(layer) = check_layer(item, index, &before, out) {
+            before.clone_from(&layer.name);
+            layers.push(layer);
+        }
+    }
+    layers
+}
+
+/// A name of a layer, an input or a result.
+pub(super) fn name(value: &Value, out: &mut Diagnostics) -> Option<String> {
+    let text = string(value, out)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if !text.is_empty() && text.len() <= MAX_NAME && text.chars().all(fits) {
+        return Some(text.to_owned());
+    }
+    let d = Diagnostic::error(format!("`{text}` cannot be a name")).at(&value.span, "");
+    out.push(d.help(format!("use up to {MAX_NAME} letters, digits, `_`, `-` and `.`")));
+    None
+}
+
+fn check_layer(value: &Value, index: usize, before: &str, out: &mut Diagnostics) -> Option<Layer> {
+    let mut r = Reader::new(table(value, out)?, &value.span, "this layer");
+    let op = r.need("op", "op = \"conv\"", out)?;
+    let said = string(op, out)?;
+    let Some(&said) = OPS.iter().find(|&&o| o == said) else {
+        let d = Diagnostic::error(format!("there is no op `{said}`")).at(&op.span, "unknown op");
+        out.push(match nearest(said, OPS) {
+            Some(near) => d.help(format!("did you mean `{near}`?")),
+            None => d.help(format!("the ops are {}", list(&OPS))),
+        });
+        return None;
+    };
+    r.what = format!("{} `{said}` layer", if said.starts_with('a') { "an" } else { "a" });
+    let name = r.get("name").and_then(|v| name(v, out)).unwrap_or_else(|| format!("layer{index}"));
+    let inputs = match r.get("inputs") {
+        Some(v) => check_inputs(v, out),
+        None if said == "constant" => Vec::new(),
+        None => vec![(before.to_owned(), op.span.clone())],
+    };
+    let at = Named { name: &name, span: &op.span };
+    let body = check_body(said, &mut r, &at, out);
+    let batch_norm = match said {
+        "conv" | "depthwise" | "dense" => r.get("batch_norm").and_then(|v| check_batch_norm(v, &at, out)),
+        _ => None,
+    };
+    let activation = match said {
+        "softmax" | "constant" => None,
+        "activation" => r.need("activation", "activation = \"relu\"", out).and_then(|v| check_activation(v, out)),
+        _ => r.get("activation").and_then(|v| check_activation(v, out)),
+    };
+    r.finish(out);
+    let activation = activation.unwrap_or_default();
+    Some(Layer { name, span: op.span.clone(), inputs, body: body?, batch_norm, activation })
+}
+
+fn check_inputs(value: &Value, out: &mut Diagnostics) -> Vec<(String, Span)> {
+    let one = |v: &Value, out: &mut Diagnostics| Some((string(v, out)?.to_owned(), v.span.clone()));
+    if let Kind::String(_) = value.kind {
+        return one(value, out).into_iter().collect();
+    }
+    let items = array(value, "the name of a layer, or a list of names", out).unwrap_or(&[]);
+    items.iter().filter_map(|v| one(v, out)).collect()
+}
+
+/// The layer being read.
+struct Named<'a> {
+    name: &'a str,
+    span: &'a Span,
+}
+
+impl Named<'_> {
+    /// `<layer>.<leaf>`
+    fn tensor(&self, leaf: &str) -> TensorName {
+        TensorName { name: format!("{}.{leaf}", self.name), span: self.span.clone() }
+    }
+
+    /// What `value` names, or the tensor called after the layer.
+    fn tensor_or(&self, value: Option<&Value>, leaf: &str, out: &mut Diagnostics) -> TensorName {
+        let named = value.and_then(|v| Some(TensorName { name: string(v, out)?.to_owned(), span: v.span.clone() }));
+        named.unwrap_or_else(|| self.tensor(leaf))
+    }
+}
+
+fn check_body(said: &str, r: &mut Reader<'_>, at: &Named<'_>, out: &mut Diagnostics) -> Option<Body> {
+    let weights = |r: &mut Reader<'_>, out: &mut Diagnostics| {
+        let weight = at.tensor_or(r.get("weight"), "weight", out);
+        let bias = match r.get("bias") {
+            None | Some(Value { kind: Kind::Bool(false), .. }) => None,
+            Some(Value { kind: Kind::Bool(true), .. }) => Some(at.tensor("bias")),
+            some => Some(at.tensor_or(some, "bias", out)),
+        };
+        (weight, bias)
+    };
+    let width =
+        |r: &mut Reader<'_>, out: &mut Diagnostics| r.need("out", "out = 32", out).and_then(|v| int(v, 1..=MAX_CHANNELS, out));
+    Some(match said {
+        "conv" => {
+            let out_c = width(r, out);
+            let groups = r.get("groups").map_or(Some(1), |v| int(v, 1..=MAX_CHANNELS, out));
+            let window = check_window(r, Some([1, 1]), true, out);
+            let (weight, bias) = weights(r, out);
+            Body::Conv { out: out_c?, groups: groups?, window: window?, weight, bias }
+        }
+        "depthwise" => {
+            let multiplier = r.get("multiplier").map_or(Some(1), |v| int(v, 1..=1024, out));
+            let window = check_window(r, Some([1, 1]), true, out);
+            let (weight, bias) = weights(r, out);
+            Body::Depthwise { multiplier: multiplier?, window: window?, weight, bias }
+        }
+        "dense" => {
+            let out_c = width(r, out);
+            let (weight, bias) = weights(r, out);
+            Body::Dense { out: out_c?, weight, bias }
+        }
+        "batch_norm" => {
+            let eps = r.get("eps").map_or(Some(1e-5), |v| number(v, EPS, eps_fits, out));
+            let tensors = ["weight", "bias", "mean", "variance"].map(|key| at.tensor_or(r.get(key), key, out));
+            Body::BatchNorm(Norm { eps: eps?, tensors })
+        }
+        "activation" => Body::Activation,
+        "add" => Body::Add,
+        "scale" => Body::Scale,
+        "pad" => {
+            let padding = r.need("padding", "padding = [1, 1, 1, 1]", out).and_then(|v| sides(v, out));
+            let value = r.get("value").map_or(Some(0.0), |v| number(v, "a finite number", |x| (x as f32).is_finite(), out));
+            Body::Pad { padding: padding?, value: value? as f32 }
+        }
+        "max_pool" | "avg_pool" => {
+            let window = check_window(r, None, false, out);
+            let kind = if said == "max_pool" { PoolKind::Max } else { PoolKind::Average };
+            let count = if kind == PoolKind::Average { r.get("count_padding") } else { None };
+            let count_padding = count.and_then(|v| boolean(v, out)).unwrap_or(false);
+            Body::Pool { kind, window: window?, count_padding }
+        }
+        "global_avg_pool" => Body::GlobalAvgPool,
+        "softmax" => Body::Softmax,
+        _ => {
+            let mut size = |key: &'static str, max: usize| r.get(key).map_or(Some(1), |v| int(v, 1..=max, out));
+            let (height, width, channels) = (size("height", MAX_SIDE), size("width", MAX_SIDE), size("channels", 1 << 29));
+            let value = at.tensor_or(r.get("value"), "value", out);
+            Body::Constant { shape: Shape::hwc(height?, width?, channels?), value }
+        }
+    })
+}
+
+/// What is said of a variance's constant.
+const EPS: &str = "a number from 0 to 1";
+
+fn eps_fits(eps: f64) -> bool {
+    (0.0..=1.0).contains(&eps)
+}
+
+/// `batch_norm` of a layer: true, false or a table.
+fn check_batch_norm(value: &Value, at: &Named<'_>, out: &mut Diagnostics) -> Option<Norm> {
+    let empty = crate::front::value::Table::default();
+    let t = match &value.kind {
+        Kind::Bool(false) => return None,
+        Kind::Bool(true) => &empty,
+        _ => table(value, out)?,
+    };
+    let mut r = Reader::new(t, &value.span, "`batch_norm`");
+    let eps = r.get("eps").map_or(Some(1e-5), |v| number(v, EPS, eps_fits, out));
+    let keys = [("weight", "bn.weight"), ("bias", "bn.bias"), ("mean", "bn.running_mean"), ("variance", "bn.running_var")];
+    let tensors = keys.map(|(key, leaf)| at.tensor_or(r.get(key), leaf, out));
+    r.finish(out);
+    Some(Norm { eps: eps?, tensors })
+}
+
+/// `kernel`, `stride`, `padding` and, where that is `allowed`, `dilation`; a pool has no default `kernel`, and steps by it.
+fn check_window(r: &mut Reader<'_>, default: Option<[usize; 2]>, allowed: bool, out: &mut Diagnostics) -> Option<Window> {
+    let kernel = match (r.get("kernel"), default) {
+        (Some(v), _) => pair(v, 1..=MAX_SIDE, out),
+        (None, Some(kernel)) => Some(kernel),
+        (None, None) => {
+            r.need("kernel", "kernel = 2", out);
+            None
+        }
+    };
+    let stride = match r.get("stride") {
+        Some(v) => pair(v, 1..=MAX_SIDE, out),
+        None if default.is_none() => kernel,
+        None => Some([1, 1]),
+    };
+    let dilation = if allowed { r.get("dilation") } else { None }.map_or(Some([1, 1]), |v| pair(v, 1..=MAX_SIDE, out));
+    let padding = match r.get("padding") {
+        None => Some(Around::Rule(PadRule::Fixed(0))),
+        Some(v) => match &v.kind {
+            Kind::Array(_) => sides(v, out).map(Around::Sides),
+            Kind::Integer(_) => int(v, 0..=MAX_SIDE, out).map(|n| Around::Rule(PadRule::Fixed(n))),
+            _ => check_padding(v, out).map(Around::Rule),
+        },
+    };
+    Some(Window { kernel: kernel?, stride: stride?, dilation: dilation?, padding: padding? })
+}
+
+/// `[top, left, bottom, right]`, or a number for every side.
+fn sides(value: &Value, out: &mut Diagnostics) -> Option<Padding> {
+    if let Kind::Integer(_) = value.kind {
+        return int(value, 0..=MAX_SIDE, out).map(|n| Padding { top: n, left: n, bottom: n, right: n });
+    }
+    let items = array(value, "a number or [top, left, bottom, right]", out)?;
+    let [top, left, bottom, right] = items else {
+        let d = Diagnostic::error(format!("{} numbers are no padding", items.len()));
+        out.push(d.at(&value.span, "expected [top, left, bottom, right]"));
+        return None;
+    };
+    let mut side = |v: &Value| int(v, 0..=MAX_SIDE, out);
+    let (top, left, bottom, right) = (side(top), side(left), side(bottom), side(right));
+    Some(Padding { top: top?, left: left?, bottom: bottom?, right: right? })
+}
+
+/// A word, or a table of one key with numbers.
+fn check_activation(value: &Value, out: &mut Diagnostics) -> Option<Activation> {
+    let t = match &value.kind {
+        Kind::Table(t) => t,
+        _ => {
+            let mut words = ACTIVATIONS.to_vec();
+            words.extend([("tanh", Activation::Tanh), ("silu", Activation::Silu)]);
+            return word(value, &words, out);
+        }
+    };
+    let mut r = Reader::new(t, &value.span, "`activation`");
+    let (leaky, clip, hard) = (r.get("leaky_relu"), r.get("clip"), r.get("hard_sigmoid"));
+    r.finish(out);
+    let finite = |x: f64| (x as f32).is_finite();
+    match (leaky, clip, hard) {
+        (Some(v), None, None) => number(v, "a slope", finite, out).map(|slope| Activation::LeakyRelu(Real::new(slope as f32))),
+        (None, Some(v), None) => {
+            let [least, most] = two(v, |x| !x.is_nan(), out)?;
+            Some(Activation::Clip(Real::new(least), Real::new(most)))
+        }
+        (None, None, Some(v)) => {
+            let [alpha, beta] = two(v, finite, out)?;
+            Some(Activation::HardSigmoid(Real::new(alpha), Real::new(beta)))
+        }
+        _ => {
+            let d = Diagnostic::error("`activation` is a word or a table of one key").at(&value.span, "");
+            out.push(d.help("for example `activation = { leaky_relu = 0.1 }`"));
+            None
+        }
+    }
+}
+
+/// Two numbers, infinite ones included.
+fn two(value: &Value, fits: impl Fn(f64) -> bool, out: &mut Diagnostics) -> Option<[f32; 2]> {
+    let items = array(value, "a list of two numbers", out)?;
+    let read = |v: &Value| match v.kind {
+        Kind::Integer(i) => Some(i as f64),
+        Kind::Float(f) if fits(f) => Some(f),
+        _ => None,
+    };
+    if let [a, b] = items
+        && let (Some(a), Some(b)) = (read(a), read(b))
+    {
+        return Some([a as f32, b as f32]);
+    }
+    out.push(Diagnostic::error("expected two numbers").at(&value.span, "such as [0.0, 1.0]"));
+    None
+}

@@ -1,0 +1,237 @@
+//! Specs made of layers: any graph of the ops, where blocks only make chains.
+//!
+//! ```toml
+//! [net]
+//! name = "two_ways"
+//! input = { height = 32, width = 32 }
+//!
+//! [[layer]]
+//! op = "conv"
+//! name = "stem"
+//! out = 8
+//! kernel = 3
+//! stride = 2
+//! padding = 1
+//! batch_norm = true
+//! activation = "relu6"
+//!
+//! [[layer]]
+//! op = "max_pool"
+//! name = "pool"
+//! kernel = 3
+//! padding = 1
+//! stride = 1
+//!
+//! [[layer]]
+//! op = "concat"
+//! inputs = ["stem", "pool"]
+//! ```
+//! The macro takes the same as `layer conv { name: stem, out: 8, … }`. `mnc import` writes such specs.
+//!
+//! # `[net]`
+//! `name`, `input`, `labels` as in a spec of blocks ([`super::ast`]). An `input` may have a `name` (`"input"`), by which layers know it;
+//! several inputs are a list, `inputs = [{ name = "left", height = 8, … }, …]`. `outputs` are the names of the layers that are
+//! results, or a table from what a result is called to its layer (`outputs = { logits = "dense" }`); without it the last layer is the
+//! one result. `[passes]` and `[plan]` are as ever.
+//!
+//! # `[weights]`
+//! `file`, a safetensors checkpoint, or `seed` (1) for random weights; `extra` (`"error"` or `"ignore"`). Tensors are found by the names
+//! that layers give, in PyTorch's order of dimensions.
+//!
+//! # `[[layer]]`
+//! Every layer has `op`, and may have `name` (letters, digits, `_`, `-` and `.`; `layer` and its position from 0 otherwise) and `inputs`:
+//! the names of what it reads, one or a list; without it what stands just before it. It reads only what stands above it. `activation`
+//! goes behind any of them but `softmax` and `constant`: a word of a spec of blocks, `tanh`, `silu`, or one of
+//! `{ leaky_relu = slope }`, `{ clip = [least, most] }`, `{ hard_sigmoid = [alpha, beta] }` (`max(0, min(1, alpha x + beta))`).
+//!
+//! | op | keys (default) | tensors (name), shape |
+//! |---|---|---|
+//! | `conv` | `out`, `kernel` (1), `stride` (1), `dilation` (1), `groups` (1), `padding` (0), `bias` (false), `batch_norm` (false) | `weight` (`<layer>.weight`) `[out, in / groups, h, w]`, `bias` `[out]` |
+//! | `depthwise` | the same without `out` and `groups`; `multiplier` (1) | `[in * multiplier, 1, h, w]` |
+//! | `dense` | `out`, `bias`, `batch_norm` | `[out, in]` |
+//! | `batch_norm` | `eps` (1e-5) | `weight`, `bias`, `mean`, `variance`, each `[c]` |
+//! | `activation` | `activation` | |
+//! | `add` | | |
+//! | `scale` | the first input times the second, one number a channel | |
+//! | `pad` | `padding`, `value` (0) | |
+//! | `max_pool`, `avg_pool` | `kernel`, `stride` (`kernel`), `padding` (0); `count_padding` (false) of `avg_pool` | |
+//! | `global_avg_pool`, `softmax` | | |
+//! | `constant` | `height`, `width`, `channels` | `value` (`<layer>.value`) `[h, w, c]` |
+//!
+//! `kernel`, `stride`, `dilation` are a number or `[rows, columns]`. `padding` is `"torch"`, `"same"`, `"valid"`, a number for every side, or
+//! `[top, left, bottom, right]`. A tensor key is true for the name in brackets or the name itself. `batch_norm` is true or a table of
+//! the keys of `batch_norm`; its tensors are `<layer>.bn.weight`, `.bias`, `.running_mean`, `.running_var` unless it says otherwise.
+//! Layers that name the same tensor share it.
+
+mod describe;
+mod lower;
+mod text;
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+use mnc_runtime::params::{Activation, PoolKind};
+
+pub(super) use self::describe::{canonical, described, name_chains};
+use super::ast::PadRule;
+use super::check::Frame;
+use super::value::Value;
+use super::{Loaded, Net, check, labels};
+use crate::diag::{Diagnostics, Span};
+use crate::ir::{Padding, Shape, verify};
+
+/// A tensor of the checkpoint, and where the spec names it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct TensorName {
+    pub(super) name: String,
+    pub(super) span: Span,
+}
+
+/// Padding of a window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Around {
+    /// By a rule.
+    Rule(PadRule),
+    /// Every side.
+    Sides(Padding),
+}
+
+/// The window of a convolution or pool.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Window {
+    pub(super) kernel: [usize; 2],
+    pub(super) stride: [usize; 2],
+    pub(super) dilation: [usize; 2],
+    pub(super) padding: Around,
+}
+
+/// Batch norm behind a layer, or as one.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Norm {
+    pub(super) eps: f64,
+    /// Scale, shift, mean, variance.
+    pub(super) tensors: [TensorName; 4],
+}
+
+/// What a layer is; the fields are the keys of the grammar above.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Body {
+    Conv {
+        out: usize,
+        groups: usize,
+        window: Window,
+        weight: TensorName,
+        bias: Option<TensorName>,
+    },
+    Depthwise {
+        multiplier: usize,
+        window: Window,
+        weight: TensorName,
+        bias: Option<TensorName>,
+    },
+    Dense {
+        out: usize,
+        weight: TensorName,
+        bias: Option<TensorName>,
+    },
+    BatchNorm(Norm),
+    /// The layer's `activation` is all there is to it.
+    Activation,
+    Add,
+    Scale,
+    Pad {
+        padding: Padding,
+        value: f32,
+    },
+    Pool {
+        kind: PoolKind,
+        window: Window,
+        count_padding: bool,
+    },
+    GlobalAvgPool,
+    Softmax,
+    Constant {
+        shape: Shape,
+        value: TensorName,
+    },
+}
+
+/// One `[[layer]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Layer {
+    /// Unique.
+    pub(super) name: String,
+    /// Its `op = …`.
+    pub(super) span: Span,
+    /// What it reads.
+    pub(super) inputs: Vec<(String, Span)>,
+    pub(super) body: Body,
+    /// Behind a convolution or dense layer.
+    pub(super) batch_norm: Option<Norm>,
+    /// Last of all.
+    pub(super) activation: Activation,
+}
+
+/// Where the weights are.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Source {
+    Seed(u64),
+    File { path: String, span: Span, ignore_extra: bool },
+}
+
+/// A checked spec of layers.
+#[derive(Debug, Clone)]
+pub(super) struct Spec {
+    pub(super) frame: Frame,
+    pub(super) source: Source,
+    pub(super) layers: Vec<Layer>,
+}
+
+/// Whether `root` is a spec of layers.
+pub(super) fn is_layers(root: &Value) -> bool {
+    root.as_table().is_some_and(|t| t.get("layer").is_some() && t.get("block").is_none())
+}
+
+/// [`super::check_and_lower`] for a spec of layers.
+pub(super) fn load(root: &Value, base: &Path, given: Option<&Path>) -> Result<Loaded, Diagnostics> {
+    let (spec, mut mistakes) = check::check_layers(root);
+    let Some(spec) = spec else { return Err(mistakes) };
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let mut files = Vec::new();
+    let (graph, weights_from) = weights::lowered(&spec, base, given, &mut files)?;
+    if let Err(errors) = verify::verify(&graph) {
+        return Err(errors.into_iter().map(|e| crate::diag::Diagnostic::error(e.to_string())).collect());
+    }
+    let labels = labels::read(spec.frame.labels.as_ref(), None, base, &graph, &mut files, &mut mistakes);
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let Frame { name, preprocess, passes, plan, .. } = spec.frame;
+    Ok((Net { name, graph, preprocess, labels, weights_from, passes, plan, tuned: None, files }, Diagnostics::new()))
+}
+
+/// A net as files: a spec of layers and its checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// `NAME.toml`
+    pub spec: (PathBuf, Vec<u8>),
+    /// `NAME.safetensors`
+    pub weights: (PathBuf, Vec<u8>),
+}
+
+/// `net` as a spec of layers and a checkpoint beside it, both in `folder`; `from` says in a comment where it comes from.
+///
+/// # Errors
+/// The graph has parts that only passes make.
+pub fn write(net: &Net, folder: &Path, from: &str) -> Result<Written, String> {
+    let (layers, tensors) = described(&net.graph)?;
+    let checkpoint = format!("{}.safetensors", net.name);
+    let spec = text::spec(net, &layers, &checkpoint, from);
+    let weights = weights::serialized(&net.graph, &tensors)?;
+    Ok(Written {
+        spec: (folder.join(format!("{}.toml", net.name)), spec.into_bytes()),
+        weights: (folder.join(checkpoint), weights),
+    })
+}
