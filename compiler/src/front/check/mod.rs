@@ -191,7 +191,9 @@ fn check_input(value: &Value, named: bool, out: &mut Diagnostics) -> Option<Inpu
     let name = if named { r.get("name").and_then(|v| layer::name(v, out)) } else { None }.unwrap_or_else(|| "input".to_owned());
     let height = r.need("height", "height = 224", out).and_then(|v| int(v, 1..=MAX_SIDE, out));
     let width = r.need("width", "width = 224", out).and_then(|v| int(v, 1..=MAX_SIDE, out));
-    let channels = r.get("channels").map_or(Some(3), |v| int(v, 1..=MAX_CHANNELS, out));
+    // What blocks are made for is pictures.
+    let most = if named { MAX_CHANNELS } else { 1024 };
+    let channels = r.get("channels").map_or(Some(3), |v| int(v, 1..=most, out));
     let mean = r.get("mean");
     let std = r.get("std");
     let order = r.get("order").and_then(|v| word(v, &[("rgb", ColorOrder::Rgb), ("bgr", ColorOrder::Bgr)], out));
