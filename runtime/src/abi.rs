@@ -79,6 +79,25 @@ pub unsafe extern "C" fn stage(memory: *const Memory, record: *const usize, thre
     }
 }
 
+/// The part of thread `thread` of `threads` of stage `stage` of `program`, whose steps are those from `first` on: what code in the
+/// memory of the process calls, where the program need not be read back from records.
+///
+/// # Safety
+/// `program` lives. The operands in `memory` are as long as it says, `threads` is at most the program's, every thread below it calls
+/// this once for every stage, all before one goes on to the next, and nothing else uses the operands meanwhile.
+#[cfg(feature = "std")]
+pub unsafe extern "C" fn stage_of(
+    memory: *const Memory,
+    program: *const crate::program::Owned,
+    stage: usize,
+    first: usize,
+    thread: usize,
+    threads: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { Inference::stage_of((*program).checked(), (stage, first), (*memory).0, thread, threads) };
+}
+
 #[cfg(mnc_static_library)]
 mod alone {
     /// Nothing in here panics; where it does, that is a mistake, and nobody is left to tell.

@@ -76,6 +76,26 @@ impl<'a> Inference<'a> {
         unsafe { inference.stage(&record.stage, steps, thread, threads) };
     }
 
+    /// The part of thread `thread` of `threads` of stage `stage`, whose steps are those from `first` on. Nothing where there is none.
+    ///
+    /// # Safety
+    /// `memory` holds operands of the program's sizes, `threads` is at most the program's, every thread below it does its part once,
+    /// all before any goes on, and nothing else uses the operands meanwhile.
+    #[cfg(feature = "std")]
+    pub(crate) unsafe fn stage_of(
+        program: Checked<'a>,
+        (stage, first): (usize, usize),
+        memory: Memory,
+        thread: usize,
+        threads: usize,
+    ) {
+        let Program { stages, steps, .. } = *program.get();
+        let Some(stage) = stages.get(stage) else { return };
+        let Some(steps) = steps.get(first..).and_then(|s| s.get(..stage.steps)) else { return };
+        // SAFETY: the caller's promise.
+        unsafe { Self { program, memory }.stage(stage, steps, thread, threads) };
+    }
+
     /// The part of thread `thread` of `threads`; `wait` returns when all threads have called it.
     ///
     /// # Safety

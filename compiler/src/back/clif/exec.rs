@@ -9,11 +9,11 @@ use cranelift_module::default_libcall_names;
 
 use mnc_runtime::abi;
 use mnc_runtime::isa::Isa;
-use mnc_runtime::program::Checked;
+use mnc_runtime::program::Owned;
 use mnc_runtime::team::{Barrier, Team};
 
 use super::ClifError;
-use super::calls::{self, Caller};
+use super::calls;
 use super::module::{self, Text};
 use crate::back::program::Tables;
 use crate::plan::Plan;
@@ -44,7 +44,7 @@ impl Memory {
     /// An empty module for `isa`.
     pub fn new(isa: OwnedTargetIsa) -> Self {
         let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
-        builder.symbol(abi::STAGE, abi::stage as *const u8);
+        builder.symbol(calls::STAGE_OF, abi::stage_of as *const u8);
         builder.symbol(calls::WAIT, wait as *const u8);
         Self(Some(JITModule::new(builder)))
     }
@@ -70,6 +70,8 @@ pub(super) struct Code {
     entry: Entry,
     /// Keeps `entry` alive.
     _memory: Memory,
+    /// What `entry` runs, at the address that it knows.
+    _program: Option<Box<Owned>>,
     lengths: Lengths,
 }
 
@@ -110,7 +112,7 @@ impl Code {
         // SAFETY: `module::define` gave this function the signature of `Alone` in the host's C calling convention
         // (`make_signature` takes the default of the host's triple), and its address was made final above.
         let entry = Entry::Alone(unsafe { std::mem::transmute::<*const u8, Alone>(address) });
-        Ok(Self { entry, _memory: memory, lengths: Lengths::of(plan) })
+        Ok(Self { entry, _memory: memory, _program: None, lengths: Lengths::of(plan) })
     }
 
     /// Compiles `plan` as calls of the runtime's kernels for `isa` and makes the code executable.
@@ -119,14 +121,14 @@ impl Code {
     /// The runtime refuses the plan; the system refuses to change the protection of the pages.
     pub fn calls(mut memory: Memory, plan: &Plan, isa: Isa) -> Result<Self, ClifError> {
         let tables = Tables::new(plan);
-        let program = Checked::new(tables.program()).map_err(|e| ClifError::Code(e.to_string()))?;
-        let caller = Caller::Thread { team: plan.threads > 1 };
-        let entry = calls::define(memory.module(), program, &plan.name, caller, Text::None)?.entry;
+        let program = Box::new(Owned::new(tables.program()).map_err(|e| ClifError::Code(e.to_string()))?);
+        let entry = calls::thread(memory.module(), &program, &plan.name, plan.threads > 1, Text::None)?.entry;
         memory.module().finalize_definitions()?;
         let address = memory.module().get_finalized_function(entry);
-        // SAFETY: `calls::define` gave this function the signature of `Thread`, as above; its address was made final.
+        // SAFETY: `calls::thread` gave this function the signature of `Thread`, as above; its address was made final.
         let run = unsafe { std::mem::transmute::<*const u8, Thread>(address) };
-        Ok(Self { entry: Entry::Calls { run, isa, threads: plan.threads }, _memory: memory, lengths: Lengths::of(plan) })
+        let entry = Entry::Calls { run, isa, threads: plan.threads };
+        Ok(Self { entry, _memory: memory, _program: Some(program), lengths: Lengths::of(plan) })
     }
 
     /// Runs the plan, by as many threads of `team` as it is made for. Panics if a slice is shorter than the plan says: the
@@ -146,7 +148,7 @@ impl Code {
             Entry::Calls { run, isa, threads } => {
                 let memory = abi::Memory::new(isa, weights, input, output, arena);
                 let threads = threads.min(team.threads());
-                // SAFETY: the code lives, as above. Its records are of a program that `Checked::new` let through with these
+                // SAFETY: the code lives, as above, and so does the program, which `Owned::new` let through with these
                 // lengths; the team runs every thread below `threads`, at most the program's, once, the code waits at the
                 // barrier between stages, and the slices stay borrowed until all are done.
                 team.run(threads, &|thread, barrier| unsafe { run(&raw const memory, thread, threads, barrier) });

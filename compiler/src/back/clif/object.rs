@@ -12,7 +12,7 @@ use cranelift_object::{ObjectBuilder, ObjectModule};
 use mnc_runtime::program::Checked;
 use target_lexicon::{Aarch64Architecture, Architecture, BinaryFormat, OperatingSystem, Triple};
 
-use super::calls::{self, Caller};
+use super::calls;
 use super::module::{self, Defined, Text};
 use super::{ClifError, header};
 use crate::back::program::Tables;
@@ -110,7 +110,7 @@ fn define(plan: &Plan, options: ObjectOptions<'_>, text: Text) -> Result<(Object
         Some(_) => {
             let tables = Tables::new(plan);
             let program = Checked::new(tables.program()).map_err(|e| ClifError::Code(e.to_string()))?;
-            calls::define(&mut module, program, &symbol, Caller::Function, text)?
+            calls::function(&mut module, program, &symbol, text)?
         }
         None => module::define(&mut module, plan, &symbol, text)?,
     };
