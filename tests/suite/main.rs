@@ -22,6 +22,7 @@ mod real;
 mod separate;
 mod spec;
 mod stream;
+mod tflite;
 mod threads;
 mod tidy;
 mod tolerance;

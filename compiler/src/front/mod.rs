@@ -7,6 +7,7 @@
 //!    with weights                            seed.rs, or checkpoint.rs + names.rs
 //! with `[[layer]]` for `[[block]]` -> Graph  graph/       any graph of ops, and back: a net as a spec
 //! model.onnx                -> Graph         onnx/        layouts turned, shape arithmetic done; `[net]`, `[passes]`, `[plan]` by --set
+//! model.tflite              -> the same      tflite/      operators written as ONNX's
 //! ```
 //! To add a block kind: a row of the grammar and a variant of [`ast::Body`]; then the compiler names every `match` that must
 //! learn it; its word in `check/block.rs`.
@@ -23,6 +24,7 @@ mod names;
 mod onnx;
 mod seed;
 pub mod sets;
+mod tflite;
 pub mod tune;
 pub mod value;
 mod weights;
@@ -188,7 +190,7 @@ const MAX_SPEC_BYTES: u64 = 4 << 20;
 /// Whether the file at `path` is a model of another tool, by its name, and not a spec.
 #[must_use]
 pub fn is_model(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx") || e.eq_ignore_ascii_case("tflite"))
 }
 
 /// Loads the spec or model at `path` with the tuning file beside it, changed by `sets` (see [`sets`]), with the checkpoint `weights` in place of what it says itself.
@@ -197,7 +199,8 @@ pub fn is_model(path: &Path) -> bool {
 /// Everything that is wrong with the spec, or else with its labels and checkpoint.
 pub fn load(path: &Path, sets: &[(String, String)], weights: Option<&Path>) -> Result<Loaded, Diagnostics> {
     if is_model(path) {
-        let (mut net, mut warnings) = onnx::load(path, sets, weights)?;
+        let is_onnx = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
+        let (mut net, mut warnings) = if is_onnx { onnx::load(path, sets, weights)? } else { tflite::load(path, sets, weights)? };
         tune::attach(&mut net, path, &mut warnings);
         return Ok((net, warnings));
     }

@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use super::attrs::Attrs;
 use super::fold::{Call, fold};
-use super::proto::{Model, Node};
-use super::tensor::{External, Tensor, decode};
+use super::proto::{Constant, Model, Node};
+use super::tensor::{External, Tensor, decode, tensor};
 use super::view::{View, row_major};
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::front::Preprocess;
@@ -82,7 +82,7 @@ pub(super) struct Import<'a> {
     /// Everything computed so far, by name.
     values: HashMap<&'a str, Value>,
     /// Constants of the file that nobody has asked for yet.
-    initializers: HashMap<&'a str, &'a [u8]>,
+    initializers: HashMap<&'a str, &'a Constant<'a>>,
     external: External,
     names: HashSet<String>,
     /// Elements of weights so far, and those read and made by folding.
@@ -130,7 +130,7 @@ pub(super) fn import<'a>(
         graph: Graph::default(),
         opset: model.opset,
         values: HashMap::new(),
-        initializers: model.graph.initializers.iter().copied().collect(),
+        initializers: model.graph.initializers.iter().map(|(name, c)| (*name, c)).collect(),
         external,
         names: HashSet::new(),
         weights: 0,
@@ -192,7 +192,7 @@ impl<'a> Import<'a> {
                 match refusal {
                     Refusal::Unsupported(what) => {
                         let op = if matches!(node.domain, "" | "ai.onnx") {
-                            node.op.to_owned()
+                            node.called().to_owned()
                         } else {
                             format!("{}.{}", node.domain, node.op)
                         };
@@ -202,7 +202,7 @@ impl<'a> Import<'a> {
                     Refusal::Wrong(what) => {
                         // A hostile file shall not fill the screen.
                         if self.mistakes.len() < 20 {
-                            self.mistakes.push(Diagnostic::error(format!("{} node `{}`: {what}", node.op, node.shown())));
+                            self.mistakes.push(Diagnostic::error(format!("{} node `{}`: {what}", node.called(), node.shown())));
                         }
                     }
                     Refusal::Silent => {}
@@ -330,10 +330,14 @@ impl<'a> Import<'a> {
         if let Some(value) = self.values.get(name) {
             return Ok(Some(value.clone()));
         }
-        let Some(bytes) = self.initializers.get(name) else {
+        let Some(&constant) = self.initializers.get(name) else {
             return Err(Refusal::Wrong(format!("it reads `{name}`, which no node before it makes")));
         };
-        let tensor = decode(bytes, &mut self.external).map_err(|e| Refusal::Wrong(format!("its constant `{name}`: {e}")))?;
+        let tensor = match constant {
+            Constant::Message(bytes) => decode(bytes, &mut self.external),
+            Constant::Given(data) => tensor(data, &mut self.external),
+        };
+        let tensor = tensor.map_err(|e| Refusal::Wrong(format!("its constant `{name}`: {e}")))?;
         self.read += tensor.len();
         let value = Value::Constant(Rc::new(tensor));
         self.values.insert(name, value.clone());

@@ -23,7 +23,7 @@ mod layout;
 mod moves;
 mod ops;
 mod ports;
-mod proto;
+pub(super) mod proto;
 mod tensor;
 mod view;
 
@@ -57,7 +57,18 @@ pub(super) fn load(path: &Path, set: &[(String, String)], weights: Option<&Path>
     let bytes = read(path).map_err(|e| one(Diagnostic::error(format!("cannot read {shown}: {e}"))))?;
     let mut warnings = Diagnostics::new();
     let model = open(&bytes, &shown, &mut warnings).map_err(one)?;
-    let inputs = ports::inputs(&model).map_err(one)?;
+    let by = if model.producer.is_empty() { String::new() } else { format!(" by {}", model.producer) };
+    Ok((net(&model, path, set, &format!("ONNX{by}, opset {}", model.opset))?, warnings))
+}
+
+/// The net of `model`, which stands in the file at `path`, changed by `set`; `kind` says what file it is.
+///
+/// # Errors
+/// Everything that is wrong with it or not supported.
+pub(super) fn net(model: &Model<'_>, path: &Path, set: &[(String, String)], kind: &str) -> Result<Net, Diagnostics> {
+    let one = |d: Diagnostic| vec![d];
+    let shown = path.display().to_string();
+    let inputs = ports::inputs(model).map_err(one)?;
 
     let source = Arc::new(Source { name: shown.clone(), text: String::new() });
     let span = Span { source, range: 0..0 };
@@ -71,9 +82,9 @@ pub(super) fn load(path: &Path, set: &[(String, String)], weights: Option<&Path>
     let frame = check_frame(&root, &mut mistakes, |_, _| {});
     let (Some(frame), []) = (frame, mistakes.as_slice()) else { return Err(mistakes) };
 
-    let outputs = wanted(&model, frame.outputs.as_deref()).map_err(one)?;
+    let outputs = wanted(model, frame.outputs.as_deref()).map_err(one)?;
     let inputs = ports::fixed(inputs, &frame).map_err(one)?;
-    let imported = import::import(&model, &inputs, &outputs, External::beside(path))?;
+    let imported = import::import(model, &inputs, &outputs, External::beside(path))?;
     let graph = graph::canonical(&imported.graph, &frame)?;
     verify::verify(&graph).map_err(|e| one(Diagnostic::error(format!("the model cannot be used: {}", e[0]))))?;
     let mut files = vec![path.to_path_buf()];
@@ -83,13 +94,13 @@ pub(super) fn load(path: &Path, set: &[(String, String)], weights: Option<&Path>
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let by = if model.producer.is_empty() { String::new() } else { format!(" by {}", model.producer) };
-    let weights_from = format!("{shown} (ONNX{by}, opset {}, {} weights)", model.opset, imported.read);
+    let weights_from = format!("{shown} ({kind}, {} weights)", imported.read);
     let (name, preprocess, passes, plan) = (frame.name, frame.preprocess, frame.passes, frame.plan);
-    Ok((Net { name, graph, preprocess, labels, weights_from, passes, plan, tuned: None, files }, warnings))
+    Ok(Net { name, graph, preprocess, labels, weights_from, passes, plan, tuned: None, files })
 }
 
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+/// The bytes of the model at `path`.
+pub(super) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;

@@ -76,7 +76,8 @@ fn input<'a>(info: &ValueInfo<'a>, model: &Model<'a>) -> Result<Input<'a>, Diagn
         let few = |n: Option<usize>| matches!(n, Some(1 | 3 | 4));
         let mut readers = model.graph.nodes.iter().filter(|n| n.inputs.contains(&name)).peekable();
         let turned = readers.peek().is_some() && readers.all(turns_to_channels);
-        let (layout, keys) = if turned || !few(a) && few(c) { (Layout::Pixels, NHWC) } else { (Layout::Channels, NCHW) };
+        let (layout, keys) =
+            if model.channels_last || turned || !few(a) && few(c) { (Layout::Pixels, NHWC) } else { (Layout::Channels, NCHW) };
         let sizes = keys.into_iter().zip(sizes).skip(1).filter_map(|(key, n)| Some((key, n?))).collect();
         return Ok(Input { name, shown, layout, sizes });
     }

@@ -125,93 +125,108 @@ fn doubles(list: &mut Vec<f64>, field: Field<'_>) -> Result<(), Malformed> {
 
 /// `ModelProto`
 #[derive(Debug, Default)]
-pub(super) struct Model<'a> {
+pub(in crate::front) struct Model<'a> {
     /// Version of the format.
-    pub(super) ir_version: i64,
+    pub(in crate::front) ir_version: i64,
     /// What wrote the file.
-    pub(super) producer: &'a str,
+    pub(in crate::front) producer: &'a str,
     /// Version of ONNX's own operators; 0 where none is stated.
-    pub(super) opset: i64,
+    pub(in crate::front) opset: i64,
     /// Names of the model's own functions, `domain` and `name`.
-    pub(super) functions: Vec<(&'a str, &'a str)>,
+    pub(in crate::front) functions: Vec<(&'a str, &'a str)>,
     /// The network.
-    pub(super) graph: Graph<'a>,
+    pub(in crate::front) graph: Graph<'a>,
     /// Whether there was a graph at all.
-    pub(super) has_graph: bool,
+    pub(in crate::front) has_graph: bool,
+    /// Pictures have rows, columns and channels in this order.
+    pub(in crate::front) channels_last: bool,
 }
 
 /// `GraphProto`
 #[derive(Debug, Default)]
-pub(super) struct Graph<'a> {
+pub(in crate::front) struct Graph<'a> {
     /// Its name.
-    pub(super) name: &'a str,
+    pub(in crate::front) name: &'a str,
     /// Sorted: a node reads only what stands above it.
-    pub(super) nodes: Vec<Node<'a>>,
-    /// Constants: name and `TensorProto`.
-    pub(super) initializers: Vec<(&'a str, &'a [u8])>,
+    pub(in crate::front) nodes: Vec<Node<'a>>,
+    /// Constants by name.
+    pub(in crate::front) initializers: Vec<(&'a str, Constant<'a>)>,
     /// Graph inputs; older files list initialisers here too.
-    pub(super) inputs: Vec<ValueInfo<'a>>,
+    pub(in crate::front) inputs: Vec<ValueInfo<'a>>,
     /// Graph outputs.
-    pub(super) outputs: Vec<ValueInfo<'a>>,
+    pub(in crate::front) outputs: Vec<ValueInfo<'a>>,
     /// How many sparse constants there are.
-    pub(super) sparse: usize,
+    pub(in crate::front) sparse: usize,
 }
 
 /// `NodeProto`
 #[derive(Debug, Default)]
-pub(super) struct Node<'a> {
+pub(in crate::front) struct Node<'a> {
     /// May be empty.
-    pub(super) name: &'a str,
+    pub(in crate::front) name: &'a str,
     /// The operator.
-    pub(super) op: &'a str,
+    pub(in crate::front) op: &'a str,
     /// Whose operator; empty for ONNX's own.
-    pub(super) domain: &'a str,
+    pub(in crate::front) domain: &'a str,
     /// Names of values; empty for an optional one that is absent.
-    pub(super) inputs: Vec<&'a str>,
+    pub(in crate::front) inputs: Vec<&'a str>,
     /// Names of values.
-    pub(super) outputs: Vec<&'a str>,
+    pub(in crate::front) outputs: Vec<&'a str>,
     /// `AttributeProto`s.
-    pub(super) attributes: Vec<&'a [u8]>,
+    pub(in crate::front) attributes: Vec<&'a [u8]>,
+    /// Further attributes, of nodes that stand in no file.
+    pub(in crate::front) given: Vec<Attribute<'a>>,
+    /// What the user's file calls the operator, where that is not `op`.
+    pub(in crate::front) called: &'a str,
+}
+
+/// A constant.
+#[derive(Debug)]
+pub(in crate::front) enum Constant<'a> {
+    /// A `TensorProto`.
+    Message(&'a [u8]),
+    /// What such a message would say.
+    Given(TensorData<'a>),
 }
 
 /// `ValueInfoProto` of a tensor.
 #[derive(Debug, Default, Clone)]
-pub(super) struct ValueInfo<'a> {
+pub(in crate::front) struct ValueInfo<'a> {
     /// The value's name.
-    pub(super) name: &'a str,
+    pub(in crate::front) name: &'a str,
     /// [`TensorData::kind`]'s numbers.
-    pub(super) kind: i64,
+    pub(in crate::front) kind: i64,
     /// Dimensions, `None` where the file leaves them open; without the list even their number is open.
-    pub(super) dims: Option<Vec<Option<i64>>>,
+    pub(in crate::front) dims: Option<Vec<Option<i64>>>,
 }
 
 /// `TensorProto`, its data as it stands in the file.
-#[derive(Debug, Default)]
-pub(super) struct TensorData<'a> {
-    pub(super) dims: Vec<i64>,
+#[derive(Debug, Default, Clone)]
+pub(in crate::front) struct TensorData<'a> {
+    pub(in crate::front) dims: Vec<i64>,
     /// Element type, by ONNX's numbers.
-    pub(super) kind: i64,
-    pub(super) raw: Option<&'a [u8]>,
+    pub(in crate::front) kind: i64,
+    pub(in crate::front) raw: Option<&'a [u8]>,
     /// Which of the typed lists below counts follows from `kind`.
-    pub(super) floats: Vec<f32>,
-    pub(super) ints: Vec<i64>,
-    pub(super) doubles: Vec<f64>,
+    pub(in crate::front) floats: Vec<f32>,
+    pub(in crate::front) ints: Vec<i64>,
+    pub(in crate::front) doubles: Vec<f64>,
     /// `(key, value)` of a tensor that stands in another file.
-    pub(super) external: Vec<(&'a str, &'a str)>,
-    pub(super) is_external: bool,
+    pub(in crate::front) external: Vec<(&'a str, &'a str)>,
+    pub(in crate::front) is_external: bool,
 }
 
 /// `AttributeProto`
-#[derive(Debug, Default)]
-pub(super) struct Attribute<'a> {
-    pub(super) name: &'a str,
-    pub(super) f: Option<f32>,
-    pub(super) i: Option<i64>,
-    pub(super) s: Option<&'a [u8]>,
-    pub(super) t: Option<&'a [u8]>,
-    pub(super) ints: Vec<i64>,
-    pub(super) floats: Vec<f32>,
-    pub(super) strings: Vec<&'a [u8]>,
+#[derive(Debug, Default, Clone)]
+pub(in crate::front) struct Attribute<'a> {
+    pub(in crate::front) name: &'a str,
+    pub(in crate::front) f: Option<f32>,
+    pub(in crate::front) i: Option<i64>,
+    pub(in crate::front) s: Option<&'a [u8]>,
+    pub(in crate::front) t: Option<&'a [u8]>,
+    pub(in crate::front) ints: Vec<i64>,
+    pub(in crate::front) floats: Vec<f32>,
+    pub(in crate::front) strings: Vec<&'a [u8]>,
 }
 
 impl<'a> Model<'a> {
@@ -268,7 +283,7 @@ impl<'a> Graph<'a> {
                 2 => graph.name = field.text()?,
                 5 => {
                     let tensor = field.bytes()?;
-                    push(&mut graph.initializers, (tensor_name(tensor)?, tensor), "constants")?;
+                    push(&mut graph.initializers, (tensor_name(tensor)?, Constant::Message(tensor)), "constants")?;
                 }
                 11 => push(&mut graph.inputs, ValueInfo::read(field.bytes()?)?, "inputs")?,
                 12 => push(&mut graph.outputs, ValueInfo::read(field.bytes()?)?, "outputs")?,
@@ -304,9 +319,16 @@ impl<'a> Node<'a> {
         if self.name.is_empty() { self.outputs.first().copied().unwrap_or(self.op) } else { self.name }
     }
 
+    /// What users know its operator by.
+    pub(super) fn called(&self) -> &'a str {
+        if self.called.is_empty() { self.op } else { self.called }
+    }
+
     /// All its attributes.
     pub(super) fn attributes(&self) -> Result<Vec<Attribute<'a>>, Malformed> {
-        self.attributes.iter().map(|bytes| Attribute::read(bytes)).collect()
+        let mut all: Vec<Attribute<'a>> = self.attributes.iter().map(|bytes| Attribute::read(bytes)).collect::<Result<_, _>>()?;
+        all.extend(self.given.iter().cloned());
+        Ok(all)
     }
 }
 

@@ -192,7 +192,14 @@ impl External {
 /// # Errors
 /// What is wrong with it, to be read after its name.
 pub(super) fn decode(bytes: &[u8], external: &mut External) -> Result<Tensor, String> {
-    let proto = TensorData::read(bytes).map_err(|e| e.to_string())?;
+    tensor(&TensorData::read(bytes).map_err(|e| e.to_string())?, external)
+}
+
+/// The same of a message that was read.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn tensor(proto: &TensorData<'_>, external: &mut External) -> Result<Tensor, String> {
     let dims: Option<Vec<usize>> = proto.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
     let dims = dims.ok_or("it has a negative dimension")?;
     let n = count(&dims).ok_or_else(|| format!("a constant of shape {dims:?} is too large"))?;
@@ -213,7 +220,7 @@ pub(super) fn decode(bytes: &[u8], external: &mut External) -> Result<Tensor, St
         }
         Some(raw) => from_raw(proto.kind, raw),
         None => {
-            typed(&proto, n).ok_or_else(|| format!("its list of elements does not have the {n} that its shape {dims:?} needs"))?
+            typed(proto, n).ok_or_else(|| format!("its list of elements does not have the {n} that its shape {dims:?} needs"))?
         }
     };
     Ok(Tensor { dims, data })
