@@ -92,7 +92,9 @@ pub const fn span(kernel: usize, dilation: usize) -> usize {
     if kernel == 0 || dilation == 0 { 0 } else { (kernel - 1).saturating_mul(dilation).saturating_add(1) }
 }
 
-/// A convolution `[in_h, in_w, in_c] -> [out_h, out_w, out_c]`. Group `g` of `groups` makes the output channels from
+/// A convolution `[in_h, in_w, in_c] -> [out_h, out_w, out_c]`, or a transposed one, which takes every input element to where a
+/// convolution of the same sizes, from output to input, would have read it: input row `i` adds to output rows
+/// `i * stride_h + ky * dilation_h - pad_top`. Group `g` of `groups` makes the output channels from
 /// `g * out_c / groups` on of the input channels from `g * in_c / groups` on, as many as a group has. Weights packed by
 /// [`crate::pack::grouped`] with `k = kernel_h * kernel_w * in_c / groups` rows ordered `(ky, kx, c)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -269,4 +271,47 @@ pub struct Pool {
     pub pad_left: usize,
     /// A mean is over the whole window, the padding as zeros; else over the elements inside the input.
     pub count_padding: bool,
+}
+
+/// An axis of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Axis {
+    /// Rows.
+    H,
+    /// Columns.
+    W,
+    /// Channels.
+    C,
+}
+
+/// What is computed of two tensors, element by element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BinaryKind {
+    /// `a + b`
+    Add,
+    /// `a - b`
+    Sub,
+    /// `a * b`
+    Mul,
+    /// `a / b`
+    Div,
+}
+
+/// An output row or column of a linear interpolation: `x[low] * (1 - weight) + x[high] * weight`, `x[low]` where the weight is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tap {
+    /// The first input row or column.
+    pub low: usize,
+    /// The second.
+    pub high: usize,
+    /// Of the second; finite.
+    pub weight: Real,
+}
+
+impl Tap {
+    /// As numbers: both positions, the weight by its bits.
+    #[must_use]
+    pub const fn words(self) -> [usize; 3] {
+        [self.low, self.high, self.weight.get().to_bits() as usize]
+    }
 }

@@ -6,6 +6,10 @@
 //!
 //! Panics where a slice has another length than the parameters say: a reference must not guess.
 
+mod rearrange;
+
+pub use rearrange::{binary, concat, conv_transpose, gather, interpolate, mean, prelu, transpose};
+
 use crate::params::{Activation, Conv, Depthwise, Pool, PoolKind};
 
 /// Output channels summed at a time, so that weights are read in the order in which they stand.

@@ -68,19 +68,34 @@ fn variant(step: &Step) -> String {
     };
     let residual = |r: &Residual| [(matches!(r, Residual::From(_)), "+ residual"), (*r == Residual::InPlace, "+ in place")];
     let in_place = (step.input == step.output, "in place");
+    let dilated = |dilation: [usize; 2]| dilation != [1, 1];
     match &step.kernel {
         Kernel::Conv { params, pad_value, residual: r, .. } => {
             let [from, over] = residual(r);
-            with("conv", &[(params.groups > 1, "in groups"), (pad_value.is_some(), "padded with numbers"), from, over])
+            with(
+                "conv",
+                &[
+                    (params.groups > 1, "in groups"),
+                    (dilated([params.dilation_h, params.dilation_w]), "dilated"),
+                    (pad_value.is_some(), "padded with numbers"),
+                    from,
+                    over,
+                ],
+            )
         }
-        Kernel::Depthwise { pad_value, params, .. } => {
-            with("depthwise", &[(params.multiplier > 1, "multiplied"), (pad_value.is_some(), "padded with numbers")])
-        }
+        Kernel::Depthwise { pad_value, params, .. } => with(
+            "depthwise",
+            &[
+                (dilated([params.dilation_h, params.dilation_w]), "dilated"),
+                (params.multiplier > 1, "multiplied"),
+                (pad_value.is_some(), "padded with numbers"),
+            ],
+        ),
         Kernel::Pointwise { params, residual: r, .. } => {
             let [from, over] = residual(r);
             with("pointwise", &[from, over, (params.pool, "pooled")])
         }
-        Kernel::Pool(p) => format!("pool {:?}", p.kind),
+        Kernel::Pool(p) => with(&format!("pool {:?}", p.kind), &[(p.count_padding, "counting padding")]),
         Kernel::GlobalPool { .. } => "global_pool".into(),
         Kernel::Add { .. } => with("add", &[in_place]),
         Kernel::Scale { .. } => with("scale", &[in_place]),
@@ -88,7 +103,22 @@ fn variant(step: &Step) -> String {
         Kernel::Softmax { .. } => with("softmax", &[in_place]),
         Kernel::Normalize { .. } => "normalize".into(),
         Kernel::Pad { value, .. } => with("pad", &[(value.is_some(), "with numbers")]),
-        Kernel::Copy { .. } => "copy".into(),
+        Kernel::Copy { .. } => with("copy", &[in_place]),
+        Kernel::PRelu { .. } => with("prelu", &[in_place]),
+        Kernel::Binary { kind, other_shape, .. } => {
+            let (x, y) = (step.input_shape, step.output_shape);
+            let spread = [(x != y, "first spread"), (*other_shape != y, "second spread")];
+            with(&format!("{kind:?}"), &[in_place, spread[0], spread[1]])
+        }
+        Kernel::Concat { axis, .. } => format!("concat {axis:?}"),
+        Kernel::Gather { tables, .. } => {
+            let there: Vec<bool> = tables.iter().map(Option::is_some).collect();
+            with("gather", &[(there[0], "rows"), (there[1], "columns"), (there[2], "channels")])
+        }
+        Kernel::Transpose { .. } => "transpose".into(),
+        Kernel::Mean { axes } => with("mean", &[(axes[0], "h"), (axes[1], "w"), (axes[2], "c")]),
+        Kernel::Interpolate { .. } => "interpolate".into(),
+        Kernel::ConvTranspose { params, .. } => with("conv_transpose", &[(params.groups > 1, "in groups")]),
         Kernel::Constant { .. } => "constant".into(),
     }
 }
@@ -210,37 +240,71 @@ fn nets_in_groups_agree_with_the_reference() {
 }
 
 /// What must have been run for the test above to mean something.
-const VARIANTS: [&str; 30] = [
+const VARIANTS: [&str; 64] = [
     "act",
     "act in place",
+    "Add",
     "add",
+    "Add first spread",
     "add in place",
+    "Add in place second spread",
+    "Add second spread",
+    "concat C",
+    "concat H",
+    "concat W",
     "constant",
     "conv",
-    "conv + residual",
     "conv + in place",
+    "conv + residual",
+    "conv dilated",
     "conv in groups",
     "conv in groups + in place",
     "conv padded with numbers",
     "conv padded with numbers + in place",
+    "conv_transpose",
+    "conv_transpose in groups",
     "copy",
+    "copy in place",
     "depthwise",
+    "depthwise dilated",
+    "depthwise dilated multiplied",
     "depthwise multiplied",
     "depthwise padded with numbers",
+    "Div first spread",
+    "Div in place",
+    "Div in place second spread",
+    "gather channels",
+    "gather columns",
+    "gather rows",
+    "gather rows columns channels",
     "global_pool",
+    "interpolate",
+    "mean c",
+    "mean h",
+    "mean h w c",
+    "mean w",
+    "Mul first spread",
+    "Mul in place",
     "normalize",
     "pad",
     "pad with numbers",
     "pointwise",
-    "pointwise + residual",
     "pointwise + in place",
+    "pointwise + residual",
     "pointwise pooled",
     "pool Average",
+    "pool Average counting padding",
     "pool Max",
+    "prelu",
+    "prelu in place",
     "scale",
     "scale in place",
     "softmax",
     "softmax in place",
+    "Sub",
+    "Sub first spread",
+    "Sub in place second spread",
+    "transpose",
 ];
 
 /// A net can be run again and again, with any rubbish in arena and output.

@@ -32,7 +32,7 @@ fn infer(net: &mut dyn Net, x: &[f32]) -> Vec<u32> {
 fn calls_give_the_bits_of_native() {
     let mut teams: Vec<Team> = (1..=4).map(Team::new).collect();
     let mut streamed = 0;
-    for seed in 0..40 {
+    for seed in 0..60 {
         for (threads, prefer) in [(1, Prefer::Speed), (1, Prefer::Memory), (2, Prefer::Speed), (3, Prefer::Memory)] {
             let (plan, x) = random(seed, &Options { threads, prefer, stream: Stream::Auto, grouped: true });
             streamed += plan.stages.iter().filter(|s| s.steps.len() > 1).count();

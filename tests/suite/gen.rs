@@ -11,7 +11,10 @@
 //! for seed in 0..200 { let case = gen::seeded(seed); … }
 //! ```
 
-use mnc_compiler::ir::op::{Activation, BatchNorm, Conv, Dense, Depthwise, Normalize, Op, Pad, Pool, PoolKind, Real};
+use mnc_compiler::ir::op::{
+    Activation, Axis, BatchNorm, Binary, BinaryKind, Conv, ConvTranspose, Dense, Depthwise, Gather, Normalize, Op, Pad, Pool,
+    PoolKind, Real, Tap,
+};
 use mnc_compiler::ir::random::Random;
 use mnc_compiler::ir::{Graph, NodeId, Padding, Shape, eval};
 use proptest::prelude::*;
@@ -117,6 +120,39 @@ pub enum Block {
     Double,
     /// A node that changes nothing.
     Identity(u8),
+    /// A slope a channel below zero.
+    PRelu,
+    /// With what is left of the tensor when the axes that are set become one; a divisor is not small.
+    Binary { kind: BinaryKind, axes: [bool; 3], flip: bool, act: Activation },
+    /// With itself and, along channels, with a convolution of it.
+    Concat { axis: Axis, out: usize },
+    /// A run, a permutation, a doubling or anything, along each axis.
+    Gather([Pick; 3]),
+    /// As many elements in another shape.
+    Reshape(u8),
+    /// Rows, columns and channels in another order.
+    Transpose([usize; 3]),
+    /// Means over axes.
+    Mean([bool; 3]),
+    /// Linear resizing to so many times a fourth of the rows and columns, and one.
+    Interpolate([usize; 2]),
+    /// Transposed convolution; groups that do not divide the channels become one.
+    ConvTranspose { window: Window, more: [usize; 2], out: usize, groups: usize, tail: Tail },
+}
+
+/// How elements of an axis are picked.
+#[derive(Debug, Clone, Copy)]
+pub enum Pick {
+    /// All as they are.
+    All,
+    /// Neighbours.
+    Run,
+    /// Each twice.
+    Twice,
+    /// Every other, then the rest.
+    Shuffled,
+    /// Any, with holes.
+    Any,
 }
 
 /// Squeeze-and-excite.
@@ -244,6 +280,14 @@ fn excite() -> impl Strategy<Value = Excite> {
     })
 }
 
+fn binary() -> impl Strategy<Value = BinaryKind> {
+    prop_oneof![Just(BinaryKind::Add), Just(BinaryKind::Sub), Just(BinaryKind::Mul), Just(BinaryKind::Div)]
+}
+
+fn pick() -> impl Strategy<Value = Pick> {
+    prop_oneof![2 => Just(Pick::All), 1 => Just(Pick::Run), 1 => Just(Pick::Twice), 1 => Just(Pick::Shuffled), 1 => Just(Pick::Any)]
+}
+
 fn block() -> impl Strategy<Value = Block> {
     let sides = || prop::array::uniform4(0usize..3);
     prop_oneof![
@@ -266,7 +310,19 @@ fn block() -> impl Strategy<Value = Block> {
         1 => activation().prop_map(Block::ConstScale),
         1 => activation().prop_map(Block::ConstAdd),
         1 => Just(Block::Double),
-        1 => (0u8..4).prop_map(Block::Identity),
+        1 => (0u8..8).prop_map(Block::Identity),
+        1 => Just(Block::PRelu),
+        2 => (binary(), any::<[bool; 3]>(), any::<bool>(), activation())
+            .prop_map(|(kind, axes, flip, act)| Block::Binary { kind, axes, flip, act }),
+        2 => (prop_oneof![1 => Just(Axis::H), 1 => Just(Axis::W), 2 => Just(Axis::C)], 1usize..=20)
+            .prop_map(|(axis, out)| Block::Concat { axis, out }),
+        2 => prop::array::uniform3(pick()).prop_map(Block::Gather),
+        1 => (0u8..5).prop_map(Block::Reshape),
+        1 => prop::sample::select(vec![[0usize, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]).prop_map(Block::Transpose),
+        1 => any::<[bool; 3]>().prop_map(Block::Mean),
+        1 => (0usize..9, 0usize..9).prop_map(|(h, w)| Block::Interpolate([h, w])),
+        2 => (window(), (0usize..2, 0usize..2), 1usize..=24, prop_oneof![3 => Just(1usize), 1 => 2usize..=4], tail())
+            .prop_map(|(window, (y, x), out, groups, tail)| Block::ConvTranspose { window, more: [y, x], out, groups, tail }),
     ]
 }
 
@@ -584,6 +640,34 @@ impl Builder {
                 let b = self.conv(x, window, *out, tails[1])?;
                 self.add(Op::Add(*act), &[a, b])
             }
+            Block::PRelu => {
+                let c = self.shape(x).c;
+                let slope = uniform(&mut self.random, c, -0.5, 1.0);
+                let slope = self.graph.consts.add(slope);
+                self.add(Op::PRelu(slope), &[x])
+            }
+            Block::Binary { kind, axes, flip, act } => self.binary(x, *kind, *axes, *flip, *act),
+            Block::Concat { axis, out } => match axis {
+                Axis::H | Axis::W if self.shape(x).elements() > 6000 => None,
+                Axis::H | Axis::W => self.add(Op::Concat(*axis), &[x, x, x]),
+                Axis::C if self.shape(x).c > 60 => None,
+                Axis::C => {
+                    let a = self.conv(x, POINT, *out, BARE)?;
+                    let b = self.add(Op::Act(Activation::Relu), &[x])?;
+                    self.add(Op::Concat(Axis::C), &[a, x, b])
+                }
+            },
+            Block::Gather(_) | Block::Reshape(_) | Block::Transpose(_) | Block::Mean(_) | Block::Interpolate(_) => {
+                self.rearrange(x, block)
+            }
+            Block::ConvTranspose { window, more, out, groups, tail } => {
+                let shape = self.shape(x);
+                if shape.h * shape.w > 120 {
+                    return None;
+                }
+                let divides = shape.c.is_multiple_of(*groups) && out.is_multiple_of(*groups);
+                self.conv_transpose(x, *window, *more, *out, if divides { *groups } else { 1 }, *tail)
+            }
             Block::Softmax => self.add(Op::Softmax, &[x]),
             Block::Pool { kind, window, count_padding } => {
                 let window = Window { dilation: [1, 1], ..*window };
@@ -623,7 +707,15 @@ impl Builder {
             Block::Identity(which) => {
                 let pool =
                     Pool { kind: PoolKind::Average, kernel: [1, 1], stride: [1, 1], pad: Padding::ZERO, count_padding: false };
+                let shape = self.shape(x);
+                let nothing =
+                    Gather { rows: None, columns: Some((0..shape.w as i32).collect()), channels: None, fill: Real::new(0.0) };
                 match which {
+                    3 => self.add(Op::Concat(Axis::W), &[x]),
+                    4 => self.add(Op::Gather(nothing), &[x]),
+                    5 => self.add(Op::Reshape(shape), &[x]),
+                    6 => self.add(Op::Transpose([0, 1, 2]), &[x]),
+                    7 => self.add(Op::Mean { axes: [shape.h == 1, shape.w == 1, shape.c == 1] }, &[x]),
                     0 => self.add(Op::Act(Activation::None), &[x]),
                     1 => self.add(Op::Pad(Pad { pad: Padding::ZERO, value: None }), &[x]),
                     2 => self.add(Op::Pool(pool), &[x]),
@@ -631,6 +723,97 @@ impl Builder {
                 }
             }
         }
+    }
+
+    /// Padding node, transposed convolution and tail.
+    pub fn conv_transpose(
+        &mut self,
+        x: NodeId,
+        window: Window,
+        output_padding: [usize; 2],
+        out_c: usize,
+        groups: usize,
+        tail: Tail,
+    ) -> Option<NodeId> {
+        let pad = self.padding(x, window);
+        let in_c = self.shape(x).c;
+        let taps = window.kernel[0] * window.kernel[1];
+        let weight = self.random.he(taps * (in_c / groups) * out_c, taps * (in_c / groups));
+        let weight = self.graph.consts.add(weight);
+        let bias = self.bias(out_c, tail.bias);
+        let Window { kernel, stride, dilation, around: _ } = window;
+        let act = Activation::None;
+        let op = ConvTranspose { in_c, out_c, kernel, stride, dilation, groups, pad, output_padding, weight, bias, act };
+        let y = self.add(Op::ConvTranspose(op), &[x])?;
+        Some(self.tail(y, tail))
+    }
+
+    /// An operation with what is left of `x` where `axes` become one.
+    fn binary(&mut self, x: NodeId, kind: BinaryKind, axes: [bool; 3], flip: bool, act: Activation) -> Option<NodeId> {
+        let other = if axes == [false; 3] { x } else { self.add(Op::Mean { axes }, &[x])? };
+        let bound = |least: f32, most: f32| Op::Act(Activation::Clip(Real::new(least), Real::new(most)));
+        let operands = match kind {
+            BinaryKind::Add | BinaryKind::Sub => [x, other],
+            BinaryKind::Mul => [x, self.add(bound(-1.0, 1.0), &[other])?],
+            BinaryKind::Div if flip => [self.add(bound(0.5, 4.0), &[x])?, other],
+            BinaryKind::Div => [x, self.add(bound(0.5, 4.0), &[other])?],
+        };
+        let [a, b] = operands;
+        self.add(Op::Binary(Binary { kind, act }), &if flip { [b, a] } else { [a, b] })
+    }
+
+    /// Indices into an axis of `len`.
+    fn indices(&mut self, pick: Pick, len: usize) -> Option<Vec<i32>> {
+        let n = i32::try_from(len).expect("small");
+        match pick {
+            Pick::All => None,
+            Pick::Run => {
+                let (a, b) = (self.random.below(len) as i32, self.random.below(len) as i32);
+                Some((a.min(b)..=a.max(b)).collect())
+            }
+            Pick::Twice => Some((0..n).flat_map(|i| [i, i]).collect()),
+            Pick::Shuffled => Some((0..n).step_by(2).chain((1..n).step_by(2)).collect()),
+            Pick::Any => Some((0..=len).map(|_| self.random.below(len + 1) as i32 - 1).collect()),
+        }
+    }
+
+    /// What only moves elements, or takes means; `None` where too much would come of it.
+    fn rearrange(&mut self, x: NodeId, block: &Block) -> Option<NodeId> {
+        /// Elements and channels of what is made.
+        const MOST: (usize, usize) = (12_000, 130);
+        let shape = self.shape(x);
+        let (h, w, c) = (shape.h, shape.w, shape.c);
+        let op = match block {
+            Block::Gather(picks) => {
+                let [rows, columns, channels] = [(0, h), (1, w), (2, c)].map(|(i, len)| self.indices(picks[i], len));
+                Op::Gather(Gather { rows, columns, channels, fill: Real::new(0.25) })
+            }
+            Block::Reshape(which) => Op::Reshape(match which {
+                0 => Shape::hwc(w, h, c),
+                1 => Shape::hwc(1, h * w, c),
+                2 => Shape::hwc(h, w * c, 1),
+                3 => Shape::hwc(1, 1, h * w * c),
+                _ => Shape::hwc(c, 1, h * w),
+            }),
+            Block::Transpose(order) => Op::Transpose(*order),
+            Block::Mean(axes) => Op::Mean { axes: *axes },
+            Block::Interpolate([rows, columns]) => {
+                let taps = |len: usize, quarters: usize| -> Vec<Tap> {
+                    let out = len * quarters / 4 + 1;
+                    (0..out)
+                        .map(|i| {
+                            let at = ((i as f32 + 0.5) * len as f32 / out as f32 - 0.5).clamp(0.0, (len - 1) as f32);
+                            let low = at as usize;
+                            Tap { low, high: (low + 1).min(len - 1), weight: Real::new(at - low as f32) }
+                        })
+                        .collect()
+                };
+                Op::Interpolate { rows: taps(h, *rows), columns: taps(w, *columns) }
+            }
+            _ => return None,
+        };
+        let out = op.infer(&[shape]).ok()?;
+        (out.elements() <= MOST.0 && out.c <= MOST.1.max(c)).then(|| self.add(op, &[x]))?
     }
 
     fn head(&mut self, x: NodeId, head: &Head) -> NodeId {
@@ -679,18 +862,30 @@ mod tests {
             "add",
             "avg_pool",
             "batch_norm",
+            "concat",
             "constant",
             "conv",
+            "conv_transpose",
             "dense",
             "depthwise",
+            "difference",
+            "gather",
             "global_pool",
             "input",
+            "interpolate",
             "max_pool",
+            "mean",
             "normalize",
             "pad",
             "pointwise",
+            "prelu",
+            "product",
+            "quotient",
+            "reshape",
             "scale",
             "softmax",
+            "sum",
+            "transpose",
         ];
         assert_eq!(ops, BTreeSet::from(all));
         assert_eq!(ends.len(), 9, "one to three of each: {ends:?}");

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use mnc_compiler::ir::eval::eval;
-use mnc_compiler::ir::op::{Activation, Op, PoolKind};
+use mnc_compiler::ir::op::{Activation, Binary, BinaryKind, Op, PoolKind, Real};
 use mnc_compiler::ir::{Consts, Graph, NodeId, Shape};
 
 /// Deviations in the bound.
@@ -105,7 +105,26 @@ fn run(op: &Op, consts: &Consts, inputs: &[(Shape, &[f32])], change: impl Fn(&[f
         }
         Op::Pad(p) => p.value.iter_mut().for_each(&mut map),
         Op::BatchNorm(_) => unreachable!("handled by its affine form"),
-        Op::Constant(_) | Op::Input | Op::Act(_) | Op::Add(_) | Op::Scale(_) | Op::Pool(_) | Op::GlobalPool | Op::Softmax => {}
+        Op::ConvTranspose(c) => {
+            map(&mut c.weight);
+            c.bias.iter_mut().for_each(&mut map);
+        }
+        Op::PRelu(slope) => map(slope),
+        Op::Constant(_)
+        | Op::Input
+        | Op::Act(_)
+        | Op::Add(_)
+        | Op::Scale(_)
+        | Op::Pool(_)
+        | Op::GlobalPool
+        | Op::Softmax
+        | Op::Binary(_)
+        | Op::Concat(_)
+        | Op::Gather(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Mean { .. }
+        | Op::Interpolate { .. } => {}
     }
     let y = graph.add("y", op, &ids).expect("the same op on the same shapes");
     graph.outputs.push(y);
@@ -222,6 +241,70 @@ fn propagate(op: &Op, consts: &Consts, shape: Shape, reads: &[&Value], sums: Sum
                 (PoolKind::Average, Sums::F64) | (PoolKind::Max, _) => vec![0.0; e.len()],
             };
             rounded(forward(op), e.iter().zip(own).map(|(e, o)| f64::from(e * e) + o).collect())
+        }
+        Op::ConvTranspose(c) => {
+            let mut plain = c.clone();
+            plain.act = Activation::None;
+            let terms = c.kernel[0] * c.kernel[1] * c.in_c / c.groups;
+            let y = linear(&Op::ConvTranspose(plain), consts, shape, reads[0], terms, sums);
+            propagate(&Op::Act(c.act), consts, shape, &[&y], sums)
+        }
+        Op::PRelu(slope) => {
+            let slope = consts.get(*slope);
+            let v = reads[0].v.iter().enumerate().map(|(i, v)| v * f64::from(slope[i % shape.c]).powi(2).max(1.0)).collect();
+            rounded(forward(op), v)
+        }
+        Op::Binary(b) => {
+            let plain = Binary { act: Activation::None, ..*b };
+            let x = forward(&Op::Binary(plain));
+            let at = |r: &Value, y: usize, x: usize, c: usize| {
+                let s = r.shape;
+                let clip = |i: usize, len: usize| if len == 1 { 0 } else { i };
+                let i = (clip(y, s.h) * s.w + clip(x, s.w)) * s.c + clip(c, s.c);
+                (f64::from(r.x[i]), r.v[i].sqrt())
+            };
+            let mut v = Vec::with_capacity(x.len());
+            for i in 0..x.len() {
+                let (row, column, c) = (i / (shape.w * shape.c), i / shape.c % shape.w, i % shape.c);
+                let ((a, ea), (b, eb)) = (at(reads[0], row, column, c), at(reads[1], row, column, c));
+                v.push(match plain.kind {
+                    BinaryKind::Add | BinaryKind::Sub => (ea + eb).powi(2),
+                    BinaryKind::Mul => (b.abs() * ea + a.abs() * eb).powi(2),
+                    BinaryKind::Div => (ea / b.abs() + (a / (b * b)).abs() * eb).powi(2),
+                });
+            }
+            let y = rounded(x, v);
+            propagate(&Op::Act(b.act), consts, shape, &[&y], sums)
+        }
+        Op::Concat(_) | Op::Gather(_) | Op::Reshape(_) | Op::Transpose(_) => {
+            let mut moved = op.clone();
+            if let Op::Gather(g) = &mut moved {
+                g.fill = Real::new(0.0);
+            }
+            let all: Vec<Vec<f32>> = reads.iter().map(|r| r.v.iter().map(|v| *v as f32).collect()).collect();
+            let inputs: Vec<(Shape, &[f32])> = reads.iter().zip(&all).map(|(r, v)| (r.shape, v.as_slice())).collect();
+            let v = run(&moved, consts, &inputs, <[f32]>::to_vec);
+            Value { shape, x: forward(op), v: v.iter().map(|v| f64::from(*v)).collect() }
+        }
+        Op::Mean { axes } => {
+            let from = reads[0].shape;
+            let e = run(op, consts, &[(from, &deviations(&reads[0].v))], <[f32]>::to_vec);
+            let terms: usize = [from.h, from.w, from.c].iter().zip(axes).map(|(n, over)| if *over { *n } else { 1 }).product();
+            let own: Vec<f64> = match sums {
+                Sums::F64 => vec![0.0; e.len()],
+                Sums::F32 => {
+                    let squares = run(op, consts, &[(from, &squares(&reads[0].x))], <[f32]>::to_vec);
+                    squares.iter().map(|v| f64::from(*v) * terms as f64).collect()
+                }
+            };
+            rounded(forward(op), e.iter().zip(own).map(|(e, o)| f64::from(e * e) + o).collect())
+        }
+        Op::Interpolate { .. } => {
+            let e = run(op, consts, &[(reads[0].shape, &deviations(&reads[0].v))], <[f32]>::to_vec);
+            // Three roundings along each axis.
+            let sizes: Vec<f32> = reads[0].x.iter().map(|x| x.abs()).collect();
+            let own = run(op, consts, &[(reads[0].shape, &sizes)], <[f32]>::to_vec);
+            rounded(forward(op), e.iter().zip(own).map(|(e, o)| f64::from(e * e) + 6.0 * f64::from(o * o)).collect())
         }
         Op::GlobalPool => {
             let from = reads[0].shape;

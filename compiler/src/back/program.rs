@@ -60,6 +60,15 @@ impl Tables {
         Program { stages, steps, orders, input: *input, output: *output, arena: *arena, weights: *weights, threads: *threads }
     }
 
+    /// The position of a table of numbers; equal ones stand there once.
+    fn table(&mut self, numbers: &[usize]) -> usize {
+        let known = self.orders.windows(numbers.len().max(1)).position(|w| w == numbers);
+        known.unwrap_or_else(|| {
+            self.orders.extend(numbers);
+            self.orders.len() - numbers.len()
+        })
+    }
+
     fn step(&mut self, plan: &Plan, step: &plan::Step) -> Step {
         let at = |id: WeightId| plan.weights.entries[id.0].offset;
         let view = |place: plan::Place, shape: Shape| view(plan, place, shape);
@@ -89,11 +98,33 @@ impl Tables {
             Kernel::Act { act, .. } => Op::Act(*act),
             Kernel::Softmax { .. } => Op::Softmax,
             Kernel::Normalize { order, scale, shift, .. } => {
-                let first = self.orders.len();
-                self.orders.extend(order);
-                Op::Normalize { order: first, scale: at(*scale), shift: at(*shift) }
+                Op::Normalize { order: self.table(order), scale: at(*scale), shift: at(*shift) }
             }
             Kernel::Pad { top, left, value } => Op::Pad { top: *top, left: *left, value: value.map(at) },
+            Kernel::Concat { axis, parts } => {
+                let words: Vec<usize> = parts.iter().flat_map(|&(place, shape)| view(place, shape).words()).collect();
+                Op::Concat { axis: *axis, parts: self.table(&words), count: parts.len() }
+            }
+            Kernel::Gather { tables: [rows, columns, channels], fill } => {
+                let [rows, columns, channels] = [rows, columns, channels].map(|t| t.as_ref().map(|t| self.table(t)));
+                Op::Gather { rows, columns, channels, fill: *fill }
+            }
+            Kernel::Binary { kind, other, other_shape, act } => {
+                Op::Binary { kind: *kind, other: view(*other, *other_shape), act: *act }
+            }
+            Kernel::PRelu { slope, .. } => Op::PRelu { slope: at(*slope) },
+            Kernel::Transpose { order } => Op::Transpose { order: *order },
+            Kernel::Mean { axes } => Op::Mean { axes: *axes },
+            Kernel::Interpolate { rows, columns } => {
+                let [rows, columns] = [rows, columns].map(|taps| {
+                    let words: Vec<usize> = taps.iter().flat_map(|t| t.words()).collect();
+                    self.table(&words)
+                });
+                Op::Interpolate { rows, columns }
+            }
+            Kernel::ConvTranspose { params, weight, bias } => {
+                Op::ConvTranspose { params: *params, weight: at(*weight), bias: at(*bias) }
+            }
             Kernel::Copy { .. } => Op::Copy,
             Kernel::Constant { value, .. } => Op::Constant { value: at(*value) },
         };

@@ -168,6 +168,7 @@ fn describe(op: &Op) -> String {
             }
         }
         Op::Depthwise(d) => text += &window(d.kernel, d.stride),
+        Op::ConvTranspose(c) => text += &window(c.kernel, c.stride),
         Op::Pool(p) => text += &window(p.kernel, p.stride),
         Op::Act(a) => text = activation(*a).unwrap_or("identity".to_owned()),
         Op::BatchNorm(_) => text = "bn".to_owned(),
@@ -179,6 +180,14 @@ fn describe(op: &Op) -> String {
         | Op::Scale(_)
         | Op::GlobalPool
         | Op::Dense(_)
+        | Op::PRelu(_)
+        | Op::Binary(_)
+        | Op::Concat(_)
+        | Op::Gather(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
         | Op::Softmax => {}
     }
     match op.clone().activation_mut().and_then(|a| activation(*a)) {

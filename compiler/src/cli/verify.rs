@@ -126,6 +126,11 @@ fn bound(graph: &Graph) -> f64 {
         Op::Pool(p) => p.kernel[0] * p.kernel[1],
         Op::GlobalPool => x.h * x.w,
         Op::Softmax => x.c,
+        Op::ConvTranspose(c) => c.kernel[0] * c.kernel[1] * c.in_c / c.groups.max(1),
+        Op::Mean { axes } => [x.h, x.w, x.c].into_iter().zip(axes).map(|(n, &over)| if over { n } else { 1 }).product(),
+        Op::Interpolate { .. } => 4,
+        Op::PRelu(_) | Op::Binary(_) => 1,
+        Op::Concat(_) | Op::Gather(_) | Op::Reshape(_) | Op::Transpose(_) => 0,
         Op::Add(_) | Op::Scale(_) | Op::BatchNorm(_) | Op::Normalize(_) | Op::Act(_) => 1,
         Op::Input | Op::Constant(_) | Op::Pad(_) => 0,
     };

@@ -54,6 +54,8 @@ fn operand(op: &Op) -> &'static str {
         Op::Conv(_) => "residual",
         Op::Scale(_) => "scale",
         Op::Add(_) => "second addend",
+        Op::Binary(_) => "second operand",
+        Op::Concat(_) => "joined",
         Op::Input
         | Op::Constant(_)
         | Op::Normalize(_)
@@ -64,6 +66,13 @@ fn operand(op: &Op) -> &'static str {
         | Op::Pool(_)
         | Op::GlobalPool
         | Op::Dense(_)
+        | Op::PRelu(_)
+        | Op::Gather(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose(_)
         | Op::Softmax => "",
     }
 }
@@ -72,7 +81,7 @@ fn operand(op: &Op) -> &'static str {
 fn color(op: &Op) -> &'static str {
     match op {
         Op::Input | Op::Constant(_) => "#e8e8e8",
-        Op::Conv(_) | Op::Dense(_) => "#cfe2f3",
+        Op::Conv(_) | Op::ConvTranspose(_) | Op::Dense(_) => "#cfe2f3",
         Op::Depthwise(_) => "#d9ead3",
         Op::Normalize(_)
         | Op::Pad(_)
@@ -82,6 +91,14 @@ fn color(op: &Op) -> &'static str {
         | Op::Scale(_)
         | Op::Pool(_)
         | Op::GlobalPool
+        | Op::PRelu(_)
+        | Op::Binary(_)
+        | Op::Concat(_)
+        | Op::Gather(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
         | Op::Softmax => "#fff2cc",
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use mnc_runtime::{params, reference};
 
-use super::op::{Conv, Depthwise, Pool};
+use super::op::{Conv, ConvTranspose, Depthwise, Pool};
 use super::{Consts, Graph, NodeId, Op, Shape};
 
 /// Evaluates `graph` on `inputs`, one NHWC slice a graph input, and returns one tensor a graph output.
@@ -87,6 +87,23 @@ pub(crate) fn node(op: &Op, consts: &Consts, shapes: &[Shape], out: Shape, x: &[
             reference::dense(d.in_c, d.out_c, d.act, x[0], consts.get(d.weight), bias, &mut y);
         }
         Op::Softmax => reference::softmax(out.c, x[0], &mut y),
+        Op::PRelu(slope) => reference::prelu(consts.get(*slope), x[0], &mut y),
+        Op::Binary(b) => {
+            reference::binary(b.kind, b.act, hwc(out), (hwc(shapes[0]), x[0]), (hwc(shapes[1]), x[1]), &mut y);
+        }
+        Op::Concat(axis) => {
+            let parts: Vec<([usize; 3], &[f32])> = shapes.iter().map(|&s| hwc(s)).zip(x.iter().copied()).collect();
+            reference::concat(*axis, hwc(out), &parts, &mut y);
+        }
+        Op::Gather(g) => reference::gather(hwc(shapes[0]), g.tables(), g.fill.get(), x[0], &mut y),
+        Op::Reshape(_) => y.copy_from_slice(x[0]),
+        Op::Transpose(order) => reference::transpose(hwc(shapes[0]), *order, x[0], &mut y),
+        Op::Mean { axes } => reference::mean(hwc(shapes[0]), *axes, x[0], &mut y),
+        Op::Interpolate { rows, columns } => reference::interpolate(rows, columns, shapes[0].w, out.c, x[0], &mut y),
+        Op::ConvTranspose(c) => {
+            let (p, bias) = (transposed_params(c, shapes[0], out), c.bias.map(|b| consts.get(b)));
+            reference::conv_transpose(&p, x[0], consts.get(c.weight), bias, &mut y);
+        }
     }
     y
 }
@@ -123,6 +140,31 @@ fn conv(c: &Conv, consts: &Consts, shapes: &[Shape], out: Shape, x: &[&[f32]], y
         reference::global_pool(h * w, c.out_c, &all, y);
     } else {
         reference::conv(&p, x[0], weight, bias, value, residual, y);
+    }
+}
+
+fn hwc(s: Shape) -> [usize; 3] {
+    [s.h, s.w, s.c]
+}
+
+fn transposed_params(c: &ConvTranspose, x: Shape, out: Shape) -> params::Conv {
+    params::Conv {
+        in_h: x.h,
+        in_w: x.w,
+        in_c: c.in_c,
+        out_h: out.h,
+        out_w: out.w,
+        out_c: c.out_c,
+        groups: c.groups,
+        kernel_h: c.kernel[0],
+        kernel_w: c.kernel[1],
+        stride_h: c.stride[0],
+        stride_w: c.stride[1],
+        dilation_h: c.dilation[0],
+        dilation_w: c.dilation[1],
+        pad_top: c.pad.top,
+        pad_left: c.pad.left,
+        act: c.act,
     }
 }
 

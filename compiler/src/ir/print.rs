@@ -44,7 +44,25 @@ pub fn text(graph: &Graph) -> String {
 pub fn describe(op: &Op) -> String {
     let mut all = vec![op.name().to_string()];
     match op {
-        Op::Input | Op::Constant(_) | Op::GlobalPool | Op::Softmax => {}
+        // The shape stands behind it.
+        Op::Input | Op::Constant(_) | Op::GlobalPool | Op::Softmax | Op::PRelu(_) | Op::Reshape(_) => {}
+        Op::Binary(b) => all.extend(activation(b.act)),
+        Op::Concat(axis) => all.push(format!("{axis:?}").to_lowercase()),
+        Op::Gather(g) => {
+            let named = g.tables().into_iter().zip(["rows", "columns", "channels"]);
+            all.extend(named.filter_map(|(table, axis)| table.map(|t| format!("{axis} {}", indices(t)))));
+        }
+        Op::Transpose(order) => all.push(order.map(|axis| ["h", "w", "c"][axis.min(2)]).concat()),
+        Op::Mean { axes } => all.push((0..3).filter(|&i| axes[i]).map(|i| ["h", "w", "c"][i]).collect()),
+        Op::Interpolate { rows, columns } => all.push(format!("to {}x{}", rows.len(), columns.len())),
+        Op::ConvTranspose(c) => {
+            all.extend(window(c.kernel, c.stride, c.pad));
+            all.extend(dilation(c.dilation));
+            all.extend((c.output_padding != [0, 0]).then(|| format!("o{},{}", c.output_padding[0], c.output_padding[1])));
+            all.extend((c.groups != 1).then(|| format!("g{}", c.groups)));
+            all.extend(c.bias.map(|_| "+bias".into()));
+            all.extend(activation(c.act));
+        }
         Op::Normalize(n) => {
             if n.order.iter().enumerate().any(|(to, from)| to != *from) {
                 all.push(format!("order {:?}", n.order));
@@ -87,6 +105,19 @@ pub fn describe(op: &Op) -> String {
         }
     }
     all.join(" ")
+}
+
+/// `3..7`, `0,2,4`, `0,3,1,4,2,5,... (24)`
+fn indices(table: &[i32]) -> String {
+    const SHOWN: usize = 6;
+    if let [first, .., last] = table
+        && table.windows(2).all(|pair| pair[1] == pair[0] + 1)
+    {
+        return format!("{first}..{}", last + 1);
+    }
+    let shown: Vec<String> = table.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = if table.len() > SHOWN { format!(",... ({})", table.len()) } else { String::new() };
+    shown.join(",") + &more
 }
 
 fn activation(act: Activation) -> Option<String> {

@@ -160,6 +160,15 @@ fn check_node(graph: &Graph, id: NodeId, errors: &mut Vec<VerifyError>) {
         | Op::Pool(_)
         | Op::GlobalPool
         | Op::Dense(_)
+        | Op::PRelu(_)
+        | Op::Binary(_)
+        | Op::Concat(_)
+        | Op::Gather(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose(_)
         | Op::Softmax => match node.op.infer(&inputs) {
             Err(source) => errors.push(VerifyError::Shape { node: name(), source }),
             Ok(inferred) => {

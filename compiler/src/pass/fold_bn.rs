@@ -72,6 +72,7 @@ fn linear(op: &mut Op) -> Option<(&mut ConstId, &mut Option<ConstId>)> {
     match op {
         Op::Conv(o) => Some((&mut o.weight, &mut o.bias)),
         Op::Depthwise(o) => Some((&mut o.weight, &mut o.bias)),
+        Op::ConvTranspose(o) => Some((&mut o.weight, &mut o.bias)),
         Op::Dense(o) => Some((&mut o.weight, &mut o.bias)),
         Op::Input
         | Op::Constant(_)
@@ -83,6 +84,14 @@ fn linear(op: &mut Op) -> Option<(&mut ConstId, &mut Option<ConstId>)> {
         | Op::Scale(_)
         | Op::Pool(_)
         | Op::GlobalPool
+        | Op::PRelu(_)
+        | Op::Binary(_)
+        | Op::Concat(_)
+        | Op::Gather(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
         | Op::Softmax => None,
     }
 }
@@ -92,6 +101,7 @@ fn allowed(graph: &Graph, layer: NodeId, op: &Op) -> Result<(), String> {
     let (act, residual, pool) = match op {
         Op::Conv(o) => (o.act, o.residual, o.pool),
         Op::Depthwise(o) => (o.act, false, false),
+        Op::ConvTranspose(o) => (o.act, false, false),
         Op::Dense(o) => (o.act, false, false),
         Op::Act(_) => return Err(format!("an activation, {}, stands between it and the layer before", name(graph, layer))),
         Op::Input
@@ -103,6 +113,14 @@ fn allowed(graph: &Graph, layer: NodeId, op: &Op) -> Result<(), String> {
         | Op::Scale(_)
         | Op::Pool(_)
         | Op::GlobalPool
+        | Op::PRelu(_)
+        | Op::Binary(_)
+        | Op::Concat(_)
+        | Op::Gather(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
         | Op::Softmax => return Err(format!("{} before it is no convolution or dense layer", name(graph, layer))),
     };
     if graph.single_user(layer).is_none() {

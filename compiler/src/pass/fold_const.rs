@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Nodes that change nothing: padding of no rows and columns, activation `none`, a 1x1 pool at stride 1, global pooling of one
-//! pixel, normalisation by 1 and 0 in the given order.
+//! pixel, normalisation by 1 and 0 in the given order; joining one tensor, gathering, reshaping or transposing to what is there,
+//! means over axes of one.
 
 use super::{Pass, Remarks, name};
 use crate::front::PassOptions;
@@ -39,6 +40,11 @@ fn no_effect(graph: &Graph, id: NodeId) -> Option<&'static str> {
         Op::Act(act) => (*act == Activation::None).then_some("there is no activation in it"),
         Op::Pool(p) => (p.kernel == [1, 1] && p.stride == [1, 1]).then_some("its window is one element"),
         Op::GlobalPool => (graph.input_shapes(id)[0] == graph.shape(id)).then_some("its input is one pixel"),
+        Op::Concat(_) => (graph.inputs_of(id).len() == 1).then_some("it joins nothing to its input"),
+        Op::Gather(g) => g.is_identity(graph.input_shapes(id)[0]).then_some("it takes all as it is"),
+        Op::Reshape(shape) => (graph.input_shapes(id)[0] == *shape).then_some("its input has that shape"),
+        Op::Transpose(order) => (*order == [0, 1, 2]).then_some("it leaves the axes where they are"),
+        Op::Mean { .. } => (graph.input_shapes(id)[0] == graph.shape(id)).then_some("its axes are one already"),
         Op::Normalize(n) => {
             let all = |constant, value: f32| graph.consts.get(constant).iter().all(|&v| v == value);
             let same = n.order.iter().enumerate().all(|(to, &from)| to == from) && all(n.scale, 1.0) && all(n.shift, 0.0);
@@ -52,6 +58,10 @@ fn no_effect(graph: &Graph, id: NodeId) -> Option<&'static str> {
         | Op::Add(_)
         | Op::Scale(_)
         | Op::Dense(_)
+        | Op::PRelu(_)
+        | Op::Binary(_)
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose(_)
         | Op::Softmax => None,
     }
 }

@@ -72,6 +72,15 @@ fn fold(graph: &mut Graph, n: &Normalize, id: NodeId, layer: NodeId) -> Result<O
         | Op::Scale(_)
         | Op::Pool(_)
         | Op::GlobalPool
+        | Op::PRelu(_)
+        | Op::Binary(_)
+        | Op::Concat(_)
+        | Op::Gather(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose(_)
         | Op::Softmax => return Err(format!("{layer_name} is no convolution or dense layer")),
     };
     if groups > 1 && n.order.iter().enumerate().any(|(to, &from)| to != from) {

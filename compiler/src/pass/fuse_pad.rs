@@ -65,6 +65,15 @@ fn fuse(graph: &mut Graph, id: NodeId, user: NodeId) -> Result<Result<(), String
         | Op::Scale(_)
         | Op::GlobalPool
         | Op::Dense(_)
+        | Op::PRelu(_)
+        | Op::Binary(_)
+        | Op::Concat(_)
+        | Op::Gather(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose(_)
         | Op::Softmax => return Ok(Err(format!("{user_name} is no convolution"))),
     };
     if own.is_zero() {

@@ -45,6 +45,15 @@ fn run(graph: &mut Graph, _: &PassOptions, remarks: &mut Remarks) -> Result<bool
             | Op::Pool(_)
             | Op::GlobalPool
             | Op::Dense(_)
+            | Op::PRelu(_)
+            | Op::Binary(_)
+            | Op::Concat(_)
+            | Op::Gather(_)
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Mean { .. }
+            | Op::Interpolate { .. }
+            | Op::ConvTranspose(_)
             | Op::Softmax) => {
                 remarks.refused(this, format!("{before_name} ({}) is no pointwise convolution", op.name()));
                 continue;

@@ -81,6 +81,15 @@ fn refusal(graph: &Graph, id: NodeId) -> Option<String> {
         | Op::Pool(_)
         | Op::GlobalPool
         | Op::Dense(_)
+        | Op::PRelu(_)
+        | Op::Binary(_)
+        | Op::Concat(_)
+        | Op::Gather(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose(_)
         | Op::Softmax => Some(format!("{this} is no dense convolution")),
     }
 }

@@ -121,7 +121,10 @@ pub(super) fn assign(
         let unit = &units[group.head];
         let layer = &layers[result(unit)];
         let (first, last) = (group.first, group.last);
-        let (name, bytes, pitch) = (layer.name.clone(), unit.bytes, layer.pitch);
+        let (name, bytes) = (layer.name.clone(), unit.bytes);
+        // A reshaped tensor stands where it stood before, and has no gaps.
+        let all = units.iter().zip(&lives.group_of).filter(|&(_, &of)| of == g).map(|(u, _)| &layers[result(u)]);
+        let pitch = if all.into_iter().all(|l| l.shape.c == layer.shape.c) { layer.pitch } else { 0 };
         buffers.push(Buffer { name, bytes, offset: 0, first, last, pitch, ring_rows: None, apart: 0 });
     }
     let mut homes = vec![Place::Output(0); layers.len()];

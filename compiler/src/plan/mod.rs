@@ -320,7 +320,68 @@ pub enum Kernel {
         /// Content, one element a channel; zero where absent.
         value: Option<WeightId>,
     },
-    /// The input as it is (an output that is an input of the net, or another output of it).
+    /// The input and other tensors, joined along an axis.
+    Concat {
+        /// Along which.
+        axis: params::Axis,
+        /// All of them, the input first.
+        parts: Vec<(Place, Shape)>,
+    },
+    /// Elements picked by tables of indices.
+    Gather {
+        /// An input row, column, channel for each of the output's, or [`mnc_runtime::kernel::FILL`]; absent where all stay as they are.
+        tables: [Option<Vec<usize>>; 3],
+        /// What stands where there is no element.
+        fill: params::Real,
+    },
+    /// `act(f(input, other))`, where either may have one row, column or channel for many; where `output == input` it is done in place.
+    Binary {
+        /// What is computed.
+        kind: params::BinaryKind,
+        /// The second operand.
+        other: Place,
+        /// Its shape.
+        other_shape: Shape,
+        /// Applied to the result.
+        act: params::Activation,
+    },
+    /// `x < 0 ? slope[c] * x : x`; where `output == input` it is done in place.
+    PRelu {
+        /// `c` factors.
+        slope: WeightId,
+        /// Pixels.
+        pixels: usize,
+        /// Channels.
+        c: usize,
+    },
+    /// Output axis `i` is input axis `order[i]`.
+    Transpose {
+        /// Of rows, columns, channels.
+        order: [usize; 3],
+    },
+    /// The mean over the axes that are set.
+    Mean {
+        /// Of rows, columns, channels.
+        axes: [bool; 3],
+    },
+    /// Linear interpolation.
+    Interpolate {
+        /// One an output row.
+        rows: Vec<params::Tap>,
+        /// One an output column.
+        columns: Vec<params::Tap>,
+    },
+    /// Transposed convolution.
+    ConvTranspose {
+        /// Sizes.
+        params: params::Conv,
+        /// Packed by `mnc_runtime::pack::grouped`.
+        weight: WeightId,
+        /// Each group's padded to whole panels; all zeros where the layer has none.
+        bias: WeightId,
+    },
+    /// The input's elements in their order, in a shape of as many: a reshaped tensor, or an output that is an input of the net or
+    /// another output of it. Where `output == input` there is nothing to do.
     Copy {
         /// Elements.
         len: usize,
@@ -368,6 +429,7 @@ pub struct Buffer {
     pub last: usize,
     /// Floats from a pixel to the next; more than there are channels where a power of two would make pixels fight for the
     /// same lines of the cache.
+    /// 0 where it holds tensors of several widths, one after the other, none with gaps.
     pub pitch: usize,
     /// Rows of a ring; `None` for a whole tensor.
     pub ring_rows: Option<usize>,

@@ -114,6 +114,21 @@ impl<'g> Packer<'g> {
         Ok(entry)
     }
 
+    /// Weights `[taps][in_c / groups][out_c]` of a window of `kernel` rows and columns as the panels of each group.
+    pub(super) fn grouped(
+        &mut self,
+        id: ConstId,
+        groups: usize,
+        kernel: [usize; 2],
+        [in_c, out_c]: [usize; 2],
+        name: &str,
+    ) -> Result<WeightId, Overflow> {
+        let taps = kernel[0].checked_mul(kernel[1]).ok_or(Overflow)?;
+        let (k, n) = (taps.checked_mul(in_c / groups).ok_or(Overflow)?, out_c / groups);
+        let layout = if groups == 1 { Layout::Panels { k, n } } else { Layout::Groups { groups, k, n } };
+        self.constant(id, layout, name)
+    }
+
     /// A bias of `groups` groups of `n` elements, each in whole panels: the constant, or zeros that all layers without one share.
     pub(super) fn bias(&mut self, id: Option<ConstId>, groups: usize, n: usize, name: &str) -> Result<WeightId, Overflow> {
         let layout = if groups == 1 { Layout::Padded(pack::PANEL) } else { Layout::Groups { groups, k: 1, n } };

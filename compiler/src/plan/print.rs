@@ -78,7 +78,7 @@ fn write_all(plan: &Plan, out: &mut String) -> std::fmt::Result {
             b.offset.to_string(),
             b.bytes.to_string(),
             format!("{}..={}", b.first, b.last),
-            b.pitch.to_string(),
+            if b.pitch == 0 { "any".to_owned() } else { b.pitch.to_string() },
             holds(b, plan.threads),
         ]);
     }
@@ -175,6 +175,10 @@ fn reads(step: &Step) -> String {
         Kernel::Conv { residual: r, .. } | Kernel::Pointwise { residual: r, .. } => residual(r),
         Kernel::Add { other, .. } => out.push_str(&format!(", {}", place(*other))),
         Kernel::Scale { scale, .. } => out.push_str(&format!(", {}", place(*scale))),
+        Kernel::Binary { other, other_shape, .. } => out.push_str(&format!(", {} {other_shape}", place(*other))),
+        Kernel::Concat { axis: _, parts } => {
+            out.extend(parts.iter().skip(1).map(|&(part, shape)| format!(", {} {shape}", place(part))));
+        }
         Kernel::Constant { .. } => out.clear(),
         Kernel::Depthwise { .. }
         | Kernel::Pool(_)
@@ -183,6 +187,12 @@ fn reads(step: &Step) -> String {
         | Kernel::Softmax { .. }
         | Kernel::Normalize { .. }
         | Kernel::Pad { .. }
+        | Kernel::PRelu { .. }
+        | Kernel::Gather { .. }
+        | Kernel::Transpose { .. }
+        | Kernel::Mean { .. }
+        | Kernel::Interpolate { .. }
+        | Kernel::ConvTranspose { .. }
         | Kernel::Copy { .. } => {}
     }
     out
@@ -233,6 +243,23 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
         Kernel::Softmax { .. } => ("softmax".to_owned(), Activation::None),
         Kernel::Normalize { .. } => ("normalize".to_owned(), Activation::None),
         Kernel::Pad { .. } => ("pad".to_owned(), Activation::None),
+        Kernel::Concat { axis, .. } => (format!("concat {axis:?}").to_lowercase(), Activation::None),
+        Kernel::Gather { .. } => ("gather".to_owned(), Activation::None),
+        Kernel::Binary { kind, act, .. } => (format!("{kind:?}").to_lowercase(), *act),
+        Kernel::PRelu { .. } => ("prelu".to_owned(), Activation::None),
+        Kernel::Transpose { order } => {
+            (format!("transpose {}", order.map(|axis| ["h", "w", "c"][axis.min(2)]).concat()), Activation::None)
+        }
+        Kernel::Mean { .. } => ("mean".to_owned(), Activation::None),
+        Kernel::Interpolate { .. } => ("interpolate".to_owned(), Activation::None),
+        Kernel::ConvTranspose { params: p, .. } => {
+            let mut name = window("transposed conv", [p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w]);
+            name += &dilation([p.dilation_h, p.dilation_w]);
+            if p.groups != 1 {
+                name += &format!(" in {} groups", p.groups);
+            }
+            (name, p.act)
+        }
         Kernel::Copy { .. } => ("copy".to_owned(), Activation::None),
         Kernel::Constant { .. } => ("constant".to_owned(), Activation::None),
     };

@@ -6,6 +6,7 @@ use super::pack::{Layout, Overflow, Packer};
 use super::rows::Rows;
 use super::{ALIGN, Kernel, Place, PlanError, Port, Residual, Step};
 use crate::ir::{Graph, NodeId, Op, Shape, op};
+use mnc_runtime::kernel::FILL;
 use mnc_runtime::pack::PANEL;
 use mnc_runtime::params::{self, Activation};
 
@@ -118,7 +119,7 @@ pub(super) fn layers(graph: &Graph, grouped: bool) -> Result<Vec<Layer>, PlanErr
         source[id.index()] = Some(Source::Layer(layers.len()));
         let x = graph.inputs_of(id).first().map_or(node.shape, |&r| graph.shape(r));
         let mut layer = Layer::new(&node.name, Work::Node(id), reads, x, node.shape)?;
-        layer.overwritable = overwritable(&node.op);
+        layer.overwritable = overwritable(&node.op, x, node.shape);
         (layer.class, layer.rows) = class(&node.op, x, node.shape, grouped);
         layers.push(layer);
     }
@@ -176,9 +177,10 @@ pub(super) fn bytes_of(shape: Shape) -> Option<usize> {
 
 /// Operands whose place the result may take, element by element or because the kernel accumulates on top. A depthwise window
 /// reads neighbours after they would have been overwritten, so it is not among them.
-fn overwritable(op: &Op) -> Vec<usize> {
+fn overwritable(op: &Op, x: Shape, y: Shape) -> Vec<usize> {
     match op {
-        Op::Act(_) | Op::Scale(_) | Op::Softmax => vec![0],
+        Op::Act(_) | Op::Scale(_) | Op::Softmax | Op::PRelu(_) | Op::Reshape(_) => vec![0],
+        Op::Binary(_) if x == y => vec![0],
         Op::Add(_) => vec![0, 1],
         Op::Conv(c) if c.residual => vec![op.arity() - 1],
         Op::Conv(_)
@@ -190,6 +192,13 @@ fn overwritable(op: &Op) -> Vec<usize> {
         | Op::BatchNorm(_)
         | Op::Pool(_)
         | Op::GlobalPool
+        | Op::Binary(_)
+        | Op::Concat(_)
+        | Op::Gather(_)
+        | Op::Transpose(_)
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose(_)
         | Op::Dense(_) => Vec::new(),
     }
 }
@@ -220,7 +229,24 @@ fn class(op: &Op, x: Shape, y: Shape, grouped: bool) -> (Class, Option<Rows>) {
         Op::Act(_) | Op::Scale(_) => (Class::Elementwise { tensors: 1 }, each),
         Op::Add(_) => (Class::Elementwise { tensors: 2 }, each),
         Op::GlobalPool => (Class::Mean, None),
-        Op::Input | Op::Constant(_) | Op::Normalize(_) | Op::Pad(_) | Op::Softmax => (Class::Whole, None),
+        Op::PRelu(_) => (Class::Elementwise { tensors: 1 }, each),
+        Op::Binary(_) => (Class::Elementwise { tensors: 1 }, each.filter(|_| x == y)),
+        Op::ConvTranspose(c) => {
+            // What reaches an output element on average.
+            let taps = (c.kernel[0] * c.kernel[1] * (c.in_c / c.groups)).div_ceil(c.stride[0] * c.stride[1]);
+            (Class::Product { taps, groups: c.groups, pooled: false }, None)
+        }
+        Op::Input
+        | Op::Constant(_)
+        | Op::Normalize(_)
+        | Op::Pad(_)
+        | Op::Softmax
+        | Op::Concat(_)
+        | Op::Gather(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Mean { .. }
+        | Op::Interpolate { .. } => (Class::Whole, None),
     }
 }
 
@@ -365,6 +391,26 @@ fn kernel(
             residual: Residual::None,
         },
         Op::Softmax => Kernel::Softmax { pixels, c: x.c },
+        Op::PRelu(slope) => Kernel::PRelu { slope: packer.constant(*slope, Layout::Padded(1), &named("slope"))?, pixels, c: x.c },
+        Op::Binary(b) => {
+            let (other, other_shape) = operands[1];
+            Kernel::Binary { kind: b.kind, other, other_shape, act: b.act }
+        }
+        Op::Concat(axis) => Kernel::Concat { axis: *axis, parts: operands.to_vec() },
+        Op::Gather(g) => {
+            let index = |&at: &i32| usize::try_from(at).unwrap_or(FILL);
+            let tables = g.tables().map(|table| table.map(|t| t.iter().map(index).collect()));
+            Kernel::Gather { tables, fill: g.fill }
+        }
+        Op::Reshape(_) => Kernel::Copy { len: out.elements() },
+        Op::Transpose(order) => Kernel::Transpose { order: *order },
+        Op::Mean { axes } => Kernel::Mean { axes: *axes },
+        Op::Interpolate { rows, columns } => Kernel::Interpolate { rows: rows.clone(), columns: columns.clone() },
+        Op::ConvTranspose(c) => Kernel::ConvTranspose {
+            params: transposed(c, x, out),
+            weight: packer.grouped(c.weight, c.groups, c.kernel, [c.in_c, c.out_c], &named("weight"))?,
+            bias: packer.bias(c.bias, c.groups, c.out_c / c.groups, &named("bias"))?,
+        },
     })
 }
 
@@ -377,6 +423,27 @@ fn conv(c: &op::Conv, groups: usize, x: Shape, out: Shape) -> params::Conv {
         out_w: out.w,
         out_c: c.out_c,
         groups,
+        kernel_h: c.kernel[0],
+        kernel_w: c.kernel[1],
+        stride_h: c.stride[0],
+        stride_w: c.stride[1],
+        dilation_h: c.dilation[0],
+        dilation_w: c.dilation[1],
+        pad_top: c.pad.top,
+        pad_left: c.pad.left,
+        act: c.act,
+    }
+}
+
+fn transposed(c: &op::ConvTranspose, x: Shape, out: Shape) -> params::Conv {
+    params::Conv {
+        in_h: x.h,
+        in_w: x.w,
+        in_c: c.in_c,
+        out_h: out.h,
+        out_w: out.w,
+        out_c: c.out_c,
+        groups: c.groups,
         kernel_h: c.kernel[0],
         kernel_w: c.kernel[1],
         stride_h: c.stride[0],

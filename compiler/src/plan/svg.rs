@@ -282,7 +282,7 @@ fn describe(stage: &Stage) -> String {
 
 fn class(kernel: &Kernel) -> &'static str {
     match kernel {
-        Kernel::Conv { .. } => "conv",
+        Kernel::Conv { .. } | Kernel::ConvTranspose { .. } => "conv",
         Kernel::Depthwise { .. } => "depthwise",
         Kernel::Pointwise { .. } => "pointwise",
         Kernel::Pool(_)
@@ -293,6 +293,13 @@ fn class(kernel: &Kernel) -> &'static str {
         | Kernel::Softmax { .. }
         | Kernel::Normalize { .. }
         | Kernel::Pad { .. }
+        | Kernel::PRelu { .. }
+        | Kernel::Binary { .. }
+        | Kernel::Concat { .. }
+        | Kernel::Gather { .. }
+        | Kernel::Transpose { .. }
+        | Kernel::Mean { .. }
+        | Kernel::Interpolate { .. }
         | Kernel::Copy { .. }
         | Kernel::Constant { .. } => "other",
     }

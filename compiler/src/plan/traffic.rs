@@ -141,7 +141,21 @@ fn operands(step: &Step) -> (Vec<(Place, usize)>, Vec<WeightId>) {
             places.clear();
             weights.push(*value);
         }
-        Kernel::Pool(_) | Kernel::GlobalPool { .. } | Kernel::Act { .. } | Kernel::Softmax { .. } | Kernel::Copy { .. } => {}
+        Kernel::Concat { axis: _, parts } => {
+            places.extend(parts.iter().skip(1).map(|&(place, shape)| (place, shape.elements())));
+        }
+        Kernel::Binary { other, other_shape, .. } => places.push((*other, other_shape.elements())),
+        Kernel::PRelu { slope, .. } => weights.push(*slope),
+        Kernel::ConvTranspose { params: _, weight, bias } => weights.extend([*weight, *bias]),
+        Kernel::Pool(_)
+        | Kernel::GlobalPool { .. }
+        | Kernel::Act { .. }
+        | Kernel::Softmax { .. }
+        | Kernel::Gather { .. }
+        | Kernel::Transpose { .. }
+        | Kernel::Mean { .. }
+        | Kernel::Interpolate { .. }
+        | Kernel::Copy { .. } => {}
     }
     (places, weights)
 }

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 use core::ops::Range;
 
-use super::activation::{Act, with_act};
+use super::activation::{Act, Identity, with_act};
 use super::{check_len, load_n, size, store_n};
 use crate::isa::{Isa, Job, Simd};
 use crate::params::Activation;
@@ -17,6 +17,8 @@ pub(crate) enum Binary {
     Sum,
     /// `a * b`
     Product,
+    /// `a < 0 ? a * b : a`; takes no activation.
+    Slope,
 }
 
 /// [`Binary`] as a type, so that a loop over vectors has no branch in it.
@@ -29,6 +31,7 @@ trait Operation {
 struct First;
 struct Sum;
 struct Product;
+struct Slope;
 
 impl Operation for First {
     const USES_B: bool = false;
@@ -51,6 +54,15 @@ impl Operation for Product {
     #[inline(always)]
     fn apply<S: Simd>(s: S, a: S::V, b: S::V) -> S::V {
         s.mul(a, b)
+    }
+}
+
+impl Operation for Slope {
+    const USES_B: bool = true;
+    #[inline(always)]
+    fn apply<S: Simd>(s: S, a: S::V, b: S::V) -> S::V {
+        let zero = s.splat(0.0);
+        s.mul_add(s.min(zero, a), b, s.max(zero, a))
     }
 }
 
@@ -107,6 +119,7 @@ impl Job for Map {
             Binary::First => self.operation::<S, First>(s),
             Binary::Sum => self.operation::<S, Sum>(s),
             Binary::Product => self.operation::<S, Product>(s),
+            Binary::Slope => s.outline(With::<Slope, _>(self.0, Identity, PhantomData)),
         }
     }
 }
@@ -201,6 +214,21 @@ pub fn scale_in_place(isa: Isa, act: Activation, pixels: usize, c: usize, s: &[f
     whole(isa, Binary::Product, act, pixels, c, None, s, 0, y);
 }
 
+/// `y = x < 0 ? slope[c] * x : x`: `x` and `y` `[pixels, slope.len()]`. Panics where a length is another.
+pub fn prelu(isa: Isa, slope: &[f32], x: &[f32], y: &mut [f32]) {
+    check_len("prelu output", y.len(), x.len());
+    let pixels = x.len().checked_div(slope.len()).unwrap_or(0);
+    check_len("prelu input", x.len(), size([pixels, slope.len()]));
+    whole(isa, Binary::Slope, Activation::None, pixels, slope.len(), Some(x), slope, 0, y);
+}
+
+/// [`prelu`] of `y` into `y`.
+pub fn prelu_in_place(isa: Isa, slope: &[f32], y: &mut [f32]) {
+    let pixels = y.len().checked_div(slope.len()).unwrap_or(0);
+    check_len("prelu input", y.len(), size([pixels, slope.len()]));
+    whole(isa, Binary::Slope, Activation::None, pixels, slope.len(), None, slope, 0, y);
+}
+
 /// `y = act(x)`. Panics where the lengths differ.
 pub fn act(isa: Isa, act: Activation, x: &[f32], y: &mut [f32]) {
     check_len("act input", x.len(), y.len());
@@ -227,12 +255,14 @@ mod tests {
             |x: &[f32]| -> Vec<f32> { x.chunks(C).flat_map(|pixel| pixel.iter().copied().chain([-9.0; PITCH - C])).collect() };
         let act = Activation::HSwish;
         for isa in Isa::available() {
-            for (f, b_pitch) in [(Binary::First, 0), (Binary::Sum, PITCH), (Binary::Product, 0)] {
+            let all = [(Binary::First, 0), (Binary::Sum, PITCH), (Binary::Product, 0), (Binary::Slope, 0)];
+            for (f, b_pitch) in all {
                 let mut want = vec![0.0; 6 * C];
                 match f {
                     Binary::First => super::act(isa, act, &a, &mut want),
                     Binary::Sum => add(isa, act, &a, &b, &mut want),
                     Binary::Product => scale(isa, act, 6, C, &a, &b[..C], &mut want),
+                    Binary::Slope => prelu(isa, &b[..C], &a, &mut want),
                 }
                 let (x, b) = (spread(&a), spread(&b));
                 for in_place in [false, true] {

@@ -21,26 +21,34 @@
 //! instruction set.
 
 mod activation;
+mod broadcast;
 mod conv;
+mod conv_transpose;
 mod depthwise;
 mod eltwise;
 mod layout;
 mod pointwise;
 mod pool;
+mod rearrange;
 mod softmax;
 mod tile;
 
+pub use broadcast::binary;
 pub use conv::conv;
+pub use conv_transpose::conv_transpose;
 pub use depthwise::depthwise;
-pub use eltwise::{act, act_in_place, add, add_in_place, scale, scale_in_place};
+pub use eltwise::{act, act_in_place, add, add_in_place, prelu, prelu_in_place, scale, scale_in_place};
 pub use layout::{normalize, pad};
 pub use pointwise::pointwise;
 pub use pool::{global_pool, pool};
+pub use rearrange::{FILL, concat_part, gather, interpolate, mean, transpose};
 pub use softmax::{softmax, softmax_in_place};
 
 /// What [`crate::program`] calls: parts of kernels, with pointers, unchecked.
 pub(crate) mod bands {
+    pub(crate) use super::broadcast::{Band as Broadcast, Strided};
     pub(crate) use super::conv::Band as Conv;
+    pub(crate) use super::conv_transpose::Band as ConvTranspose;
     pub(crate) use super::depthwise::Band as Depthwise;
     pub(crate) use super::eltwise::MapBand as Map;
     pub(crate) use super::pointwise::Band as Pointwise;

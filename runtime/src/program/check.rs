@@ -110,9 +110,17 @@ pub(super) const fn reach(op: &Op, rows: Range<usize>) -> Range<usize> {
         | Op::Add { .. }
         | Op::Scale { .. }
         | Op::Act(_)
+        | Op::PRelu { .. }
+        | Op::Binary { .. }
         | Op::Softmax
         | Op::Normalize { .. }
         | Op::Pad { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
+        | Op::Transpose { .. }
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose { .. }
         | Op::Copy
         | Op::Constant { .. } => return rows,
     };
@@ -159,6 +167,8 @@ macro_rules! ensure {
         }
     };
 }
+
+mod rearrange;
 
 /// The step at which a stage is wrong, and why.
 const fn check_stage(program: &Program<'_>, stage: &Stage, first: usize) -> Option<(usize, &'static str)> {
@@ -237,15 +247,28 @@ const fn out_height(step: &Step, height: usize) -> Option<usize> {
         Op::Depthwise { params: p, .. } => (p.in_h, p.out_h),
         Op::Pool(p) => (p.in_h, p.out_h),
         Op::Pointwise { params: p, .. } => (p.h, if p.pool { 1 } else { p.h }),
-        Op::Add { .. } | Op::Scale { .. } | Op::Act(_) => (height, height),
-        Op::GlobalPool | Op::Softmax | Op::Normalize { .. } | Op::Pad { .. } | Op::Copy | Op::Constant { .. } => {
-            (height, step.y.rows)
-        }
+        Op::Add { .. } | Op::Scale { .. } | Op::Act(_) | Op::PRelu { .. } => (height, height),
+        // One row for all, outside of a chain; else as many as are read.
+        Op::Binary { .. } if height == 1 && !is_ring(&step.x) && !is_ring(&step.y) => (height, step.y.rows),
+        Op::Binary { .. } => (height, height),
+        Op::GlobalPool
+        | Op::Softmax
+        | Op::Normalize { .. }
+        | Op::Pad { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
+        | Op::Transpose { .. }
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose { .. }
+        | Op::Copy
+        | Op::Constant { .. } => (height, step.y.rows),
     };
     let fits = match &step.op {
         Op::Conv { added: Added::From(view), .. }
         | Op::Pointwise { added: Added::From(view), .. }
         | Op::Add { other: view, .. } => view.rows == output,
+        Op::Binary { other: view, .. } => view.rows == output || view.rows == 1,
         Op::Conv { .. }
         | Op::Pointwise { .. }
         | Op::Depthwise { .. }
@@ -253,9 +276,16 @@ const fn out_height(step: &Step, height: usize) -> Option<usize> {
         | Op::GlobalPool
         | Op::Scale { .. }
         | Op::Act(_)
+        | Op::PRelu { .. }
         | Op::Softmax
         | Op::Normalize { .. }
         | Op::Pad { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
+        | Op::Transpose { .. }
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose { .. }
         | Op::Copy
         | Op::Constant { .. } => true,
     };
@@ -342,6 +372,20 @@ const fn check_op(program: &Program<'_>, step: &Step) -> Option<&'static str> {
             ensure! { same_shape(x, y) => "an activation of another shape" }
             None
         }
+        Op::PRelu { slope } => {
+            ensure! {
+                same_shape(x, y) => "an activation of another shape",
+                inside(*slope, y.channels, blob) => "slopes outside of the blob",
+            }
+            None
+        }
+        Op::Binary { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
+        | Op::Transpose { .. }
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose { .. } => rearrange::check(program, step),
         Op::Softmax => {
             ensure! { same_shape(x, y) && dense(x) && dense(y) => "a softmax of another shape, or with gaps" }
             None
@@ -400,6 +444,8 @@ const fn check_apart(program: &Program<'_>, step: &Step, other: &Step, distance:
     // What the next step reads is what this one writes; its own input may be overwritten element by element.
     let takes_over = distance == 1 && same_view(y, &other.x);
     let in_place = distance == 0 && same_view(y, &other.x) && elementwise(&step.op);
+    // Another shape of what is there already.
+    let in_place = in_place || distance == 0 && matches!(step.op, Op::Copy) && rearrange::same_start(y, &other.x);
     // A block's output over its input: the first step has read a row before the last writes it, on one thread.
     let behind = distance < 0 && (program.threads == 1 || matches!(split, Split::Alone));
     let over_block = behind && same_view(y, &other.x);
@@ -413,16 +459,34 @@ const fn check_apart(program: &Program<'_>, step: &Step, other: &Step, distance:
         Op::Conv { added: Added::From(view), .. }
         | Op::Pointwise { added: Added::From(view), .. }
         | Op::Add { other: view, .. }
+        | Op::Binary { other: view, .. }
         | Op::Scale { scale: view, .. } => Some(view),
+        Op::Concat { parts, count, .. } => {
+            let mut i = 0;
+            while i < *count {
+                match rearrange::part(program, *parts, i) {
+                    Some(view) => ensure! { !overlap(program, y, &view) => "an operand where the stage writes" },
+                    None => return Some("parts that are not there"),
+                }
+                i += 1;
+            }
+            None
+        }
         Op::Conv { .. }
         | Op::Pointwise { .. }
         | Op::Depthwise { .. }
         | Op::Pool(_)
         | Op::GlobalPool
         | Op::Act(_)
+        | Op::PRelu { .. }
         | Op::Softmax
         | Op::Normalize { .. }
         | Op::Pad { .. }
+        | Op::Gather { .. }
+        | Op::Transpose { .. }
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose { .. }
         | Op::Copy
         | Op::Constant { .. } => None,
     };
@@ -511,31 +575,60 @@ const fn dense(view: &View) -> bool {
 /// Whether a kernel can compute some rows of its output from the rows that they reach.
 const fn by_rows(op: &Op) -> bool {
     match op {
-        Op::Conv { .. } | Op::Depthwise { .. } | Op::Pool(_) | Op::Add { .. } | Op::Scale { .. } | Op::Act(_) => true,
+        Op::Conv { .. }
+        | Op::Depthwise { .. }
+        | Op::Pool(_)
+        | Op::Add { .. }
+        | Op::Scale { .. }
+        | Op::Act(_)
+        | Op::PRelu { .. }
+        | Op::Binary { .. } => true,
         Op::Pointwise { params: p, .. } => !p.pool,
-        Op::GlobalPool | Op::Softmax | Op::Normalize { .. } | Op::Pad { .. } | Op::Copy | Op::Constant { .. } => false,
+        Op::GlobalPool
+        | Op::Softmax
+        | Op::Normalize { .. }
+        | Op::Pad { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
+        | Op::Transpose { .. }
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose { .. }
+        | Op::Copy
+        | Op::Constant { .. } => false,
     }
 }
 
 /// Whether a kernel can compute some channels of its output.
 const fn by_channels(op: &Op) -> bool {
     match op {
-        Op::Conv { params: p, .. } => p.aligned(),
+        Op::Conv { params: p, .. } | Op::ConvTranspose { params: p, .. } => p.aligned(),
         Op::Depthwise { .. }
         | Op::Pointwise { .. }
         | Op::Pool(_)
         | Op::GlobalPool
         | Op::Add { .. }
         | Op::Scale { .. }
-        | Op::Act(_) => true,
-        Op::Softmax | Op::Normalize { .. } | Op::Pad { .. } | Op::Copy | Op::Constant { .. } => false,
+        | Op::Act(_)
+        | Op::PRelu { .. }
+        | Op::Binary { .. } => true,
+        Op::Softmax
+        | Op::Normalize { .. }
+        | Op::Pad { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
+        | Op::Transpose { .. }
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::Copy
+        | Op::Constant { .. } => false,
     }
 }
 
 /// Whether an output element depends on the same element of the input alone.
 const fn elementwise(op: &Op) -> bool {
     match op {
-        Op::Add { .. } | Op::Scale { .. } | Op::Act(_) | Op::Softmax => true,
+        Op::Add { .. } | Op::Scale { .. } | Op::Act(_) | Op::PRelu { .. } | Op::Binary { .. } | Op::Softmax => true,
         Op::Conv { .. }
         | Op::Depthwise { .. }
         | Op::Pointwise { .. }
@@ -543,6 +636,12 @@ const fn elementwise(op: &Op) -> bool {
         | Op::GlobalPool
         | Op::Normalize { .. }
         | Op::Pad { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
+        | Op::Transpose { .. }
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose { .. }
         | Op::Copy
         | Op::Constant { .. } => false,
     }

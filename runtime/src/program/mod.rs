@@ -42,7 +42,7 @@ pub struct Program<'a> {
     pub stages: &'a [Stage],
     /// The steps of all stages, one stage's behind the other's.
     pub steps: &'a [Step],
-    /// Channel orders of all [`Op::Normalize`].
+    /// Numbers that steps name by their position: channel orders, index tables, taps, parts of joined tensors.
     pub orders: &'a [usize],
     /// Elements of the caller's input: of all its tensors, which stand one behind the other.
     pub input: usize,
@@ -213,7 +213,67 @@ pub enum Op {
         /// One float a channel; zero where absent.
         value: Option<usize>,
     },
-    /// The input as it is.
+    /// The input and the tensors behind it, joined along an axis.
+    Concat {
+        /// Along which.
+        axis: params::Axis,
+        /// Position in [`Program::orders`] of the parts, the input first, as [`View::words`].
+        parts: usize,
+        /// How many.
+        count: usize,
+    },
+    /// Elements by tables of indices; an absent table takes all as they are.
+    Gather {
+        /// Position in [`Program::orders`] of an input row for each output row, or [`crate::kernel::FILL`].
+        rows: Option<usize>,
+        /// The same for columns.
+        columns: Option<usize>,
+        /// The same for channels.
+        channels: Option<usize>,
+        /// What stands where there is no element.
+        fill: params::Real,
+    },
+    /// `act(f(x, other))`, where either may have one row, column or channel for all of the output's.
+    Binary {
+        /// What is computed.
+        kind: params::BinaryKind,
+        /// The second operand.
+        other: View,
+        /// Applied to the result.
+        act: Activation,
+    },
+    /// `x < 0 ? slope[c] * x : x`
+    PRelu {
+        /// One float a channel.
+        slope: usize,
+    },
+    /// Output axis `i` (of rows, columns, channels) is input axis `order[i]`.
+    Transpose {
+        /// A permutation.
+        order: [usize; 3],
+    },
+    /// The mean over the axes (of rows, columns, channels) that are set.
+    Mean {
+        /// Which.
+        axes: [bool; 3],
+    },
+    /// Linear interpolation along rows and columns.
+    Interpolate {
+        /// Position in [`Program::orders`] of a [`params::Tap`] for each output row, as [`params::Tap::words`].
+        rows: usize,
+        /// The same for columns.
+        columns: usize,
+    },
+    /// Transposed convolution.
+    ConvTranspose {
+        /// Sizes.
+        params: params::Conv,
+        /// [`crate::pack::grouped`]
+        weight: usize,
+        /// Each group's padded to whole panels.
+        bias: usize,
+    },
+    /// The same elements in the same order, in a shape of as many; nothing is done where both start at the same place.
     Copy,
     /// This many floats of the weight blob at this position; reads no input.
     Constant {
@@ -222,11 +282,39 @@ pub enum Op {
     },
 }
 
+/// Numbers of a [`View`].
+pub const VIEW_WORDS: usize = 7;
+
 impl View {
     /// A whole tensor without gaps.
     #[must_use]
     pub const fn whole(place: Place, rows: usize, width: usize, channels: usize) -> Self {
         Self { place, rows, width, channels, pitch: channels }
+    }
+
+    /// As numbers: a tag of the place, its two positions, rows, width, channels, pitch.
+    #[must_use]
+    pub const fn words(&self) -> [usize; VIEW_WORDS] {
+        let (tag, first, apart) = match self.place {
+            Place::Input(at) => (0, at, 0),
+            Place::Output(at) => (1, at, 0),
+            Place::Arena(at) => (2, at, 0),
+            Place::Ring { first, apart } => (3, first, apart),
+        };
+        [tag, first, apart, self.rows, self.width, self.channels, self.pitch]
+    }
+
+    /// What [`Self::words`] wrote; `None` for other numbers.
+    #[must_use]
+    pub const fn from_words([tag, first, apart, rows, width, channels, pitch]: [usize; VIEW_WORDS]) -> Option<Self> {
+        let place = match tag {
+            0 => Place::Input(first),
+            1 => Place::Output(first),
+            2 => Place::Arena(first),
+            3 => Place::Ring { first, apart },
+            _ => return None,
+        };
+        Some(Self { place, rows, width, channels, pitch })
     }
 
     /// Floats from the first to the last, both included.

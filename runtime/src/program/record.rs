@@ -8,15 +8,15 @@
 //! then of every step: its op (a tag, then its fields in the order that [`Op`] has them), x, y
 //! activation: tag, then its numbers by their bits
 //! view: tag of the place, its two positions, rows, width, channels, pitch        absent: all bits set
-//! order of `Normalize`: its length, then the channels, in the place of the position
+//! tables: their length where no shape tells it, then their numbers, in the place of the position
 //! ```
 //! [`encode`] writes the records of a checked program; [`Record::decode`] reads one back, steps on the stack. A word that is
 //! none of these is an error, and so is any other change: the checksum tells. A new variant of [`Op`] is an arm in both, and a
 //! change of what stands where is a new [`VERSION`].
 
 use super::check::MOST_STEPS;
-use super::{Added, Op, Place, Split, Stage, Step, View};
-use crate::params::{Activation, Conv, Depthwise, Pointwise, Pool, PoolKind, Real};
+use super::{Added, Op, Place, Split, Stage, Step, VIEW_WORDS, View};
+use crate::params::{Activation, Axis, BinaryKind, Conv, Depthwise, Pointwise, Pool, PoolKind, Real};
 
 /// The first word of every record.
 pub const VERSION: u64 = 0x6d6e_6372_0000_0002;
@@ -34,7 +34,7 @@ pub(crate) struct Record<'a> {
     pub stage: Stage,
     /// Its steps, the first `stage.steps` of these.
     steps: [Step; MOST_STEPS],
-    /// The channel orders that its steps name.
+    /// The numbers that its steps name.
     pub orders: &'a [usize],
     /// The most threads.
     pub threads: usize,
@@ -111,6 +111,17 @@ mod write {
             self.words.extend(values.map(|v| v as u64));
         }
 
+        fn conv(&mut self, p: &Conv) {
+            self.all([p.in_h, p.in_w, p.in_c, p.out_h, p.out_w, p.out_c, p.groups]);
+            self.all([p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w, p.pad_top, p.pad_left]);
+            self.activation(p.act);
+        }
+
+        /// Numbers of the program's in the place of their position.
+        fn table(&mut self, at: usize, len: usize) {
+            self.words.extend(self.orders[at..][..len].iter().map(|&n| n as u64));
+        }
+
         fn optional(&mut self, value: Option<usize>) {
             self.words.push(value.map_or(ABSENT, |v| v as u64));
         }
@@ -132,14 +143,7 @@ mod write {
         }
 
         fn view(&mut self, view: &View) {
-            let View { place, rows, width, channels, pitch } = *view;
-            let (tag, first, apart) = match place {
-                Place::Input(at) => (0, at, 0),
-                Place::Output(at) => (1, at, 0),
-                Place::Arena(at) => (2, at, 0),
-                Place::Ring { first, apart } => (3, first, apart),
-            };
-            self.all([tag, first, apart, rows, width, channels, pitch]);
+            self.all(view.words());
         }
 
         fn added(&mut self, added: &Added) {
@@ -156,9 +160,8 @@ mod write {
         fn step(&mut self, step: &Step) {
             match &step.op {
                 Op::Conv { params: p, weight, bias, pad_value, added } => {
-                    self.all([0, p.in_h, p.in_w, p.in_c, p.out_h, p.out_w, p.out_c, p.groups]);
-                    self.all([p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w, p.pad_top, p.pad_left]);
-                    self.activation(p.act);
+                    self.all([0]);
+                    self.conv(p);
                     self.all([*weight, *bias]);
                     self.optional(*pad_value);
                     self.added(added);
@@ -212,6 +215,51 @@ mod write {
                     self.optional(*value);
                 }
                 Op::Copy => self.all([11]),
+                Op::Concat { axis, parts, count } => {
+                    let axis = match axis {
+                        Axis::H => 0,
+                        Axis::W => 1,
+                        Axis::C => 2,
+                    };
+                    self.all([13, axis, *count]);
+                    self.table(*parts, *count * VIEW_WORDS);
+                }
+                Op::Gather { rows, columns, channels, fill } => {
+                    self.all([14, bits(*fill)]);
+                    for (table, len) in [(rows, step.y.rows), (columns, step.y.width), (channels, step.y.channels)] {
+                        self.optional(table.map(|_| len));
+                        table.iter().for_each(|&at| self.table(at, len));
+                    }
+                }
+                Op::Binary { kind, other, act } => {
+                    let kind = match kind {
+                        BinaryKind::Add => 0,
+                        BinaryKind::Sub => 1,
+                        BinaryKind::Mul => 2,
+                        BinaryKind::Div => 3,
+                    };
+                    self.all([15, kind]);
+                    self.view(other);
+                    self.activation(*act);
+                }
+                Op::PRelu { slope } => self.all([16, *slope]),
+                Op::Transpose { order: [h, w, c] } => self.all([17, *h, *w, *c]),
+                Op::Mean { axes } => {
+                    let [h, w, c] = axes.map(usize::from);
+                    self.all([18, h, w, c]);
+                }
+                Op::Interpolate { rows, columns } => {
+                    self.all([19]);
+                    for (at, len) in [(*rows, step.y.rows), (*columns, step.y.width)] {
+                        self.all([3 * len]);
+                        self.table(at, 3 * len);
+                    }
+                }
+                Op::ConvTranspose { params, weight, bias } => {
+                    self.all([20]);
+                    self.conv(params);
+                    self.all([*weight, *bias]);
+                }
                 Op::Constant { value } => self.all([12, *value]),
             }
             self.view(&step.x);
@@ -260,7 +308,7 @@ impl<'a> Record<'a> {
 struct Reader<'a> {
     words: &'a [usize],
     at: usize,
-    /// Words from the first channel order to the last.
+    /// Words from the first table to the last.
     orders: core::ops::Range<usize>,
 }
 
@@ -303,15 +351,7 @@ impl Reader<'_> {
     }
 
     fn view(&mut self) -> Result<View, NoRecord> {
-        let [tag, first, apart, rows, width, channels, pitch] = self.all()?;
-        let place = match tag {
-            0 => Place::Input(first),
-            1 => Place::Output(first),
-            2 => Place::Arena(first),
-            3 => Place::Ring { first, apart },
-            _ => return Err(NoRecord),
-        };
-        Ok(View { place, rows, width, channels, pitch })
+        View::from_words(self.all()?).ok_or(NoRecord)
     }
 
     fn added(&mut self) -> Result<Added, NoRecord> {
@@ -328,30 +368,45 @@ impl Reader<'_> {
         Ok(Step { op, x: self.view()?, y: self.view()? })
     }
 
+    fn conv(&mut self) -> Result<Conv, NoRecord> {
+        let [in_h, in_w, in_c, out_h, out_w, out_c, groups] = self.all()?;
+        let [kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left] = self.all()?;
+        let act = self.activation()?;
+        Ok(Conv {
+            in_h,
+            in_w,
+            in_c,
+            out_h,
+            out_w,
+            out_c,
+            groups,
+            kernel_h,
+            kernel_w,
+            stride_h,
+            stride_w,
+            dilation_h,
+            dilation_w,
+            pad_top,
+            pad_left,
+            act,
+        })
+    }
+
+    /// The position among the tables of the next `len` words.
+    fn table(&mut self, len: usize) -> Result<usize, NoRecord> {
+        let (first, end) = (self.at, self.at.saturating_add(len));
+        if end > self.words.len() {
+            return Err(NoRecord);
+        }
+        self.orders = if self.orders.is_empty() { first..end } else { self.orders.start..end };
+        self.at = end;
+        Ok(first - self.orders.start)
+    }
+
     fn op(&mut self) -> Result<Op, NoRecord> {
         Ok(match self.one()? {
             0 => {
-                let [in_h, in_w, in_c, out_h, out_w, out_c, groups] = self.all()?;
-                let [kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left] = self.all()?;
-                let act = self.activation()?;
-                let params = Conv {
-                    in_h,
-                    in_w,
-                    in_c,
-                    out_h,
-                    out_w,
-                    out_c,
-                    groups,
-                    kernel_h,
-                    kernel_w,
-                    stride_h,
-                    stride_w,
-                    dilation_h,
-                    dilation_w,
-                    pad_top,
-                    pad_left,
-                    act,
-                };
+                let params = self.conv()?;
                 let [weight, bias] = self.all()?;
                 Op::Conv { params, weight, bias, pad_value: self.optional()?, added: self.added()? }
             }
@@ -413,14 +468,10 @@ impl Reader<'_> {
             7 => Op::Act(self.activation()?),
             8 => Op::Softmax,
             9 => {
-                let first = self.one().map(|len| (self.at, self.at.saturating_add(len)))?;
-                if first.1 > self.words.len() {
-                    return Err(NoRecord);
-                }
-                self.orders = if self.orders.is_empty() { first.0..first.1 } else { self.orders.start..first.1 };
-                self.at = first.1;
+                let len = self.one()?;
+                let order = self.table(len)?;
                 let [scale, shift] = self.all()?;
-                Op::Normalize { order: first.0 - self.orders.start, scale, shift }
+                Op::Normalize { order, scale, shift }
             }
             10 => {
                 let [top, left] = self.all()?;
@@ -428,6 +479,39 @@ impl Reader<'_> {
             }
             11 => Op::Copy,
             12 => Op::Constant { value: self.one()? },
+            13 => {
+                let [axis, count] = self.all()?;
+                let axis = *[Axis::H, Axis::W, Axis::C].get(axis).ok_or(NoRecord)?;
+                Op::Concat { axis, parts: self.table(count.saturating_mul(VIEW_WORDS))?, count }
+            }
+            14 => {
+                let fill = self.real()?;
+                let mut tables = [None; 3];
+                for table in &mut tables {
+                    *table = self.optional()?.map(|len| self.table(len)).transpose()?;
+                }
+                let [rows, columns, channels] = tables;
+                Op::Gather { rows, columns, channels, fill }
+            }
+            15 => {
+                let kinds = [BinaryKind::Add, BinaryKind::Sub, BinaryKind::Mul, BinaryKind::Div];
+                let kind = *kinds.get(self.one()?).ok_or(NoRecord)?;
+                Op::Binary { kind, other: self.view()?, act: self.activation()? }
+            }
+            16 => Op::PRelu { slope: self.one()? },
+            17 => Op::Transpose { order: self.all()? },
+            18 => Op::Mean { axes: self.all()?.map(|axis: usize| axis != 0) },
+            19 => {
+                let len = self.one()?;
+                let rows = self.table(len)?;
+                let len = self.one()?;
+                Op::Interpolate { rows, columns: self.table(len)? }
+            }
+            20 => {
+                let params = self.conv()?;
+                let [weight, bias] = self.all()?;
+                Op::ConvTranspose { params, weight, bias }
+            }
             _ => return Err(NoRecord),
         })
     }
@@ -501,6 +585,7 @@ mod tests {
         };
         let pointwise = Pointwise { h: 4, w: 4, in_c: 8, out_c: 8, act: Activation::Sigmoid, pool: false };
         let from = Added::From(place(128));
+        let gather = Op::Gather { rows: Some(22), columns: None, channels: Some(0), fill: a };
         let step = |op, x, y| Step { op, x, y };
         let steps = [
             step(Op::Normalize { order: 0, scale: 0, shift: 16 }, x, place(0)),
@@ -516,12 +601,22 @@ mod tests {
             step(Op::Constant { value: 5 }, x, pixel(768)),
             step(Op::Copy, pixel(768), pixel(896)),
             step(Op::Softmax, pixel(896), y),
+            step(Op::Concat { axis: Axis::H, parts: 8, count: 2 }, pixel(512), View::whole(Place::Arena(900), 2, 1, 8)),
+            step(gather, place(0), place(128)),
+            step(Op::Binary { kind: BinaryKind::Div, other: pixel(512), act }, place(0), place(0)),
+            step(Op::PRelu { slope: 3 }, place(0), place(0)),
+            step(Op::Transpose { order: [1, 0, 2] }, place(0), place(128)),
+            step(Op::Mean { axes: [true, true, false] }, place(0), pixel(512)),
+            step(Op::Interpolate { rows: 26, columns: 26 }, place(0), place(128)),
+            step(Op::ConvTranspose { params: conv, weight: 0, bias: 0 }, place(0), place(256)),
         ];
         let alone = Stage { steps: 1, strip: 2, split: Split::Alone };
         let chain = Stage { steps: 2, strip: 1, split: Split::Rows };
         let channels = Stage { split: Split::Channels, ..alone };
-        let stages = [alone, alone, chain, channels, alone, alone, alone, alone, alone, alone, alone, alone];
-        let orders = [7, 6, 5, 4, 3, 2, 1, 0];
+        let stages = [&[alone, alone, chain, channels][..], &[alone; 16]].concat();
+        let mut orders = std::vec![7, 6, 5, 4, 3, 2, 1, 0];
+        orders.extend([pixel(512), pixel(768)].iter().flat_map(View::words));
+        orders.extend([3, usize::MAX, 0, 0, 1, 2, 0, 0, 3, 5, 2, 2, 0, 1, 0, 7]);
         test(&Program {
             stages: &stages,
             steps: &steps,
@@ -550,9 +645,15 @@ mod tests {
                 let these;
                 (these, steps) = steps.split_at(stage.steps);
                 assert_eq!((&record.stage, record.threads), (stage, program.threads));
-                assert_eq!(record.steps(), these);
-                if let Op::Normalize { order, .. } = record.steps()[0].op {
-                    assert_eq!(record.orders[order..][..8], *program.orders);
+                // Positions of tables count from the record's own first: what is written of it again is the same.
+                let (stages, steps) = (core::slice::from_ref(&record.stage), record.steps());
+                let again = Program { stages, steps, orders: record.orders, ..*program };
+                let again = encode(Checked::new(again).expect("a sound stage"));
+                assert_eq!(again.words, records.words[*start..][..again.words.len()]);
+                let views = |steps: &[Step]| steps.iter().map(|s| (s.x, s.y)).collect::<Vec<_>>();
+                assert_eq!(views(steps), views(these));
+                if record.orders.is_empty() {
+                    assert_eq!(steps, these);
                 }
             }
             assert!(steps.is_empty());

@@ -4,13 +4,13 @@ use core::ops::Range;
 
 use super::check::{Checked, MOST_STEPS, reach};
 use super::record::Record;
-use super::{Added, Op, Place, Program, Split, Stage, Step, View};
+use super::{Added, Op, Place, Program, Split, Stage, Step, VIEW_WORDS, View};
 use crate::isa::Isa;
-use crate::kernel::bands::{Conv, Depthwise, Map, Mean, Pointwise, Window};
+use crate::kernel::bands::{Broadcast, Conv, ConvTranspose, Depthwise, Map, Mean, Pointwise, Strided, Window};
 use crate::kernel::{self, Binary, Rows};
 use crate::net::RunError;
 use crate::pack::PANEL;
-use crate::params::Activation;
+use crate::params::{Activation, Axis};
 use crate::team::Team;
 
 /// Where an inference reads and writes: the start of each operand.
@@ -306,12 +306,108 @@ impl<'a> Inference<'a> {
                     let (x, y) = (self.slice(i, thread), self.slice_mut(o, thread));
                     kernel::pad(i.rows, i.width, i.channels, *top, *left, o.rows, o.width, value, x, y);
                 }
+                Op::Copy if step.x.place == step.y.place => {}
                 Op::Copy => self.slice_mut(&step.y, thread).copy_from_slice(self.slice(&step.x, thread)),
+                Op::PRelu { slope } => {
+                    let slope = Map { b: weight(*slope), ..map(Binary::Slope, Activation::None, None, false) };
+                    isa.run(slope.job());
+                }
+                Op::Binary { kind, other, act } => {
+                    // Rings are gone through piece by piece, so that rows stand one behind the other.
+                    let strided = |view: &View| {
+                        let shape = [view.rows, view.width, view.channels];
+                        Strided::new(self.row(view, first, thread).cast_const(), shape, view.pitch)
+                    };
+                    let shape = [step.y.rows, step.y.width, step.y.channels];
+                    let band = Broadcast {
+                        kind: *kind,
+                        act: *act,
+                        rows: 0..rows.len(),
+                        width: step.y.width,
+                        channels,
+                        a: strided(&step.x),
+                        b: strided(other),
+                        y: Strided::new(y, shape, y_pitch),
+                    };
+                    isa.run(band.job());
+                }
+                Op::ConvTranspose { params: p, weight: w, bias } => isa.run(
+                    ConvTranspose {
+                        p,
+                        columns: channels,
+                        x: self.rows(&step.x, thread),
+                        w: weight(*w),
+                        bias: weight(*bias),
+                        y,
+                        y_pitch,
+                    }
+                    .job(),
+                ),
+                Op::Concat { .. } | Op::Gather { .. } | Op::Transpose { .. } | Op::Mean { .. } | Op::Interpolate { .. } => {
+                    self.rearrange(step, thread);
+                }
                 Op::Constant { value } => {
                     let value = core::slice::from_raw_parts(weight(*value), step.y.span());
                     self.slice_mut(&step.y, thread).copy_from_slice(value);
                 }
             }
+        }
+    }
+}
+
+impl Inference<'_> {
+    /// A step that moves whole tensors without gaps.
+    ///
+    /// # Safety
+    /// No other thread computes it, and none writes what it reads.
+    unsafe fn rearrange(&self, step: &Step, thread: usize) {
+        let (i, o) = (&step.x, &step.y);
+        let orders = self.program.get().orders;
+        let shape = [i.rows, i.width, i.channels];
+        // SAFETY: the program was checked: views lie in their memory, have no gaps, and what is written is nothing that is read.
+        let (x, y) = unsafe { (self.slice(i, thread), self.slice_mut(o, thread)) };
+        match &step.op {
+            Op::Concat { axis, parts, count } => {
+                let (blocks, block) = match axis {
+                    Axis::H => (1, o.rows * o.width * o.channels),
+                    Axis::W => (o.rows, o.width * o.channels),
+                    Axis::C => (o.rows * o.width, o.channels),
+                };
+                let mut first = 0;
+                for part in orders[*parts..][..*count * VIEW_WORDS].as_chunks().0 {
+                    let Some(view) = View::from_words(*part) else { continue };
+                    // SAFETY: as above, of every part.
+                    kernel::concat_part(blocks, block, first, unsafe { self.slice(&view, thread) }, y);
+                    first += view.span() / blocks;
+                }
+            }
+            Op::Gather { rows, columns, channels, fill } => {
+                let table = |at: &Option<usize>, len: usize| at.map(|at| &orders[at..][..len]);
+                let tables = [table(rows, o.rows), table(columns, o.width), table(channels, o.channels)];
+                kernel::gather(shape, tables, fill.get(), x, y);
+            }
+            Op::Transpose { order } => kernel::transpose(shape, *order, x, y),
+            Op::Mean { axes } => kernel::mean(shape, *axes, x, y),
+            Op::Interpolate { rows, columns } => {
+                let taps = |at: usize, len: usize| orders[at..][..3 * len].as_chunks().0;
+                kernel::interpolate(taps(*rows, o.rows), taps(*columns, o.width), i.width, i.channels, x, y);
+            }
+            Op::Conv { .. }
+            | Op::Depthwise { .. }
+            | Op::Pointwise { .. }
+            | Op::Pool(_)
+            | Op::GlobalPool
+            | Op::Add { .. }
+            | Op::Scale { .. }
+            | Op::Act(_)
+            | Op::PRelu { .. }
+            | Op::Binary { .. }
+            | Op::Softmax
+            | Op::Normalize { .. }
+            | Op::Pad { .. }
+            | Op::ConvTranspose { .. }
+            | Op::Copy
+            | Op::Constant { .. } => {}
         }
     }
 }
@@ -335,9 +431,17 @@ fn piece_end(step: &Step, row: usize) -> usize {
         | Op::Add { .. }
         | Op::Scale { .. }
         | Op::Act(_)
+        | Op::PRelu { .. }
+        | Op::Binary { .. }
         | Op::Softmax
         | Op::Normalize { .. }
         | Op::Pad { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
+        | Op::Transpose { .. }
+        | Op::Mean { .. }
+        | Op::Interpolate { .. }
+        | Op::ConvTranspose { .. }
         | Op::Copy
         | Op::Constant { .. } => end(&step.x).min(end(&step.y)),
     }

@@ -7,4 +7,5 @@ mod depthwise;
 mod misuse;
 mod nan;
 mod pointwise;
+mod rearrange;
 mod small;

@@ -1,9 +1,12 @@
 //! Shape classes: all that makes the code of two kernel calls different. Calls of one class share one function, so a net of
 //! repeated blocks stays small.
 
-use mnc_runtime::params::{Activation, Conv, Depthwise, Pointwise, Pool};
+use mnc_runtime::kernel::FILL;
+use mnc_runtime::params::{Activation, Axis, BinaryKind, Conv, Depthwise, Pointwise, Pool, Real, Tap};
 
 use super::ClifError;
+use super::lower::rearrange;
+use crate::ir::Shape;
 use crate::plan::{Kernel, Place, Plan, Residual, Step, WeightId};
 
 /// A kernel with its sizes and options and without its operands. The order of a function's pointers stands at each variant;
@@ -33,6 +36,22 @@ pub(super) enum Class {
     Normalize { pixels: usize, order: Vec<usize> },
     /// `x, [value], y`; sizes are rows and columns.
     Pad { input: [usize; 2], output: [usize; 2], c: usize, top: usize, left: usize, value: bool },
+    /// `x, slope, y`
+    PRelu { pixels: usize, c: usize },
+    /// `a, b, y`; `a` and `b` are as long as `shape` along every axis, or one.
+    Binary { kind: BinaryKind, act: Activation, shape: [usize; 3], a: [usize; 3], b: [usize; 3] },
+    /// `parts…, y`: of each block of `y`, the floats of each part.
+    Concat { blocks: usize, block: usize, lens: Vec<usize> },
+    /// `x, y`; `shape` is the input's.
+    Gather { shape: [usize; 3], tables: [Option<Vec<usize>>; 3], fill: Real },
+    /// `x, y`; `shape` is the input's.
+    Transpose { shape: [usize; 3], order: [usize; 3] },
+    /// `x, y`; `shape` is the input's.
+    Mean { shape: [usize; 3], axes: [bool; 3] },
+    /// `x, y`; `shape` is the input's.
+    Interpolate { shape: [usize; 3], rows: Vec<Tap>, columns: Vec<Tap> },
+    /// `x, weight, bias, y`
+    ConvTranspose(Conv),
     /// `x, y`
     Copy { len: usize },
 }
@@ -69,6 +88,14 @@ impl Class {
             Class::Softmax { .. } => "softmax",
             Class::Normalize { .. } => "normalize",
             Class::Pad { .. } => "pad",
+            Class::PRelu { .. } => "prelu",
+            Class::Binary { .. } => "binary",
+            Class::Concat { .. } => "concat",
+            Class::Gather { .. } => "gather",
+            Class::Transpose { .. } => "transpose",
+            Class::Mean { .. } => "mean",
+            Class::Interpolate { .. } => "interpolate",
+            Class::ConvTranspose(_) => "conv_transpose",
             Class::Copy { .. } => "copy",
         }
     }
@@ -117,6 +144,31 @@ impl Class {
                 let x = product([*pixels, c, 1]);
                 vec![x, order.len(), order.len(), product([*pixels, order.len(), 1])]
             }
+            Class::PRelu { pixels, c } => vec![product([*pixels, *c, 1]), *c, product([*pixels, *c, 1])],
+            Class::Binary { shape, a, b, .. } => [a, b, shape].map(|s| product(*s)).to_vec(),
+            Class::Concat { blocks, block, lens } => lens.iter().chain([block]).map(|&len| product([*blocks, len, 1])).collect(),
+            Class::Gather { shape, tables, .. } => {
+                let named: [usize; 3] = std::array::from_fn(|i| {
+                    let table = tables[i].iter().flatten().filter(|&&at| at != FILL);
+                    table.max().map_or(shape[i], |&last| last.saturating_add(1).max(shape[i]))
+                });
+                vec![reached(*shape, named), product(std::array::from_fn(|i| tables[i].as_ref().map_or(shape[i], Vec::len)))]
+            }
+            Class::Transpose { shape, .. } => vec![product(*shape); 2],
+            Class::Mean { shape, axes } => {
+                vec![product(*shape), product(std::array::from_fn(|i| if axes[i] { 1 } else { shape[i] }))]
+            }
+            Class::Interpolate { shape, rows, columns } => {
+                let named = |taps: &[Tap], len: usize| taps.iter().fold(len, |n, t| n.max(t.low.max(t.high).saturating_add(1)));
+                let x = reached(*shape, [named(rows, shape[0]), named(columns, shape[1]), shape[2]]);
+                vec![x, product([rows.len(), columns.len(), shape[2]])]
+            }
+            Class::ConvTranspose(p) => {
+                let (in_c, out_c) = p.group().unwrap_or((p.in_c, p.out_c));
+                let k = product([p.kernel_h, p.kernel_w, in_c]);
+                let weights = [panels(k, out_c), panels(1, out_c)].map(|len| len.saturating_mul(p.groups));
+                vec![product([p.in_h, p.in_w, p.in_c]), weights[0], weights[1], product([p.out_h, p.out_w, p.out_c])]
+            }
             Class::Pad { input, output, c, value, .. } => {
                 let mut all = vec![product([input[0], input[1], *c])];
                 all.extend(value.then_some(*c));
@@ -152,7 +204,61 @@ impl Class {
                 };
                 vec![room(0, *top), room(1, *left)]
             }
-            Class::Add { .. } | Class::Scale { .. } | Class::Act { .. } | Class::Normalize { .. } | Class::Copy { .. } => vec![],
+            Class::ConvTranspose(p) => {
+                let mut all = window([p.kernel_h, p.kernel_w], [p.stride_h, p.stride_w], [p.pad_top, p.pad_left]);
+                all.extend([p.in_c, p.dilation_h, p.dilation_w, usize::from(p.group().is_some())]);
+                all
+            }
+            // What must hold is counted as one, and nothing where it does not.
+            Class::Binary { shape, a, b, .. } => {
+                let spread = |x: &[usize; 3]| (0..3).all(|i| x[i] == shape[i] || x[i] == 1);
+                vec![usize::from(spread(a) && spread(b))]
+            }
+            Class::Concat { block, lens, .. } => {
+                vec![usize::from(lens.iter().fold(0usize, |n, &len| n.saturating_add(len)) == *block)]
+            }
+            Class::Transpose { order, .. } => vec![usize::from((0..3).all(|axis| order.contains(&axis)))],
+            Class::Mean { shape, .. } => shape.to_vec(),
+            Class::Add { .. }
+            | Class::Scale { .. }
+            | Class::Act { .. }
+            | Class::Normalize { .. }
+            | Class::PRelu { .. }
+            | Class::Gather { .. }
+            | Class::Interpolate { .. }
+            | Class::Copy { .. } => vec![],
+        }
+    }
+
+    /// Numbers that the function reads beside its pointers.
+    pub fn table(&self) -> Vec<i64> {
+        match self {
+            Class::Gather { shape, tables, .. } => {
+                let steps = [product([shape[1], shape[2], 1]), shape[2], 1];
+                let named = tables.iter().zip(steps);
+                named.flat_map(|(table, step)| table.iter().flat_map(move |t| rearrange::offsets(t, step))).collect()
+            }
+            Class::Interpolate { shape, rows, columns } => {
+                rearrange::taps(rows, product([shape[1], shape[2], 1])).chain(rearrange::taps(columns, shape[2])).collect()
+            }
+            Class::Conv { .. }
+            | Class::Depthwise { .. }
+            | Class::Pointwise { .. }
+            | Class::Pool(_)
+            | Class::GlobalPool { .. }
+            | Class::Add { .. }
+            | Class::Scale { .. }
+            | Class::Act { .. }
+            | Class::Softmax { .. }
+            | Class::Normalize { .. }
+            | Class::Pad { .. }
+            | Class::PRelu { .. }
+            | Class::Binary { .. }
+            | Class::Concat { .. }
+            | Class::Transpose { .. }
+            | Class::Mean { .. }
+            | Class::ConvTranspose(_)
+            | Class::Copy { .. } => Vec::new(),
         }
     }
 
@@ -171,6 +277,14 @@ impl Class {
             | Class::Softmax { .. }
             | Class::Normalize { .. }
             | Class::Pad { .. }
+            | Class::PRelu { .. }
+            | Class::Binary { .. }
+            | Class::Concat { .. }
+            | Class::Gather { .. }
+            | Class::Transpose { .. }
+            | Class::Mean { .. }
+            | Class::Interpolate { .. }
+            | Class::ConvTranspose(_)
             | Class::Copy { .. } => 1,
         }
     }
@@ -226,6 +340,41 @@ impl Call {
                     value: value.is_some(),
                 }
             }
+            Kernel::PRelu { slope, pixels, c } => {
+                operands.push(Const(*slope));
+                Class::PRelu { pixels: *pixels, c: *c }
+            }
+            Kernel::Binary { kind, other, other_shape, act } => {
+                operands.push(At(*other));
+                let [a, b, shape] = [step.input_shape, *other_shape, step.output_shape].map(hwc);
+                Class::Binary { kind: *kind, act: *act, shape, a, b }
+            }
+            Kernel::Concat { axis, parts } => {
+                operands = parts.iter().map(|p| At(p.0)).collect();
+                let along = match axis {
+                    Axis::H => 0,
+                    Axis::W => 1,
+                    Axis::C => 2,
+                };
+                let inner = |shape: Shape| hwc(shape)[along..].iter().fold(1, |n: usize, &len| n.saturating_mul(len));
+                Class::Concat {
+                    blocks: hwc(step.output_shape)[..along].iter().fold(1, |n: usize, &len| n.saturating_mul(len)),
+                    block: inner(step.output_shape),
+                    lens: parts.iter().map(|p| inner(p.1)).collect(),
+                }
+            }
+            Kernel::Gather { tables, fill } => {
+                Class::Gather { shape: hwc(step.input_shape), tables: tables.clone(), fill: *fill }
+            }
+            Kernel::Transpose { order } => Class::Transpose { shape: hwc(step.input_shape), order: *order },
+            Kernel::Mean { axes } => Class::Mean { shape: hwc(step.input_shape), axes: *axes },
+            Kernel::Interpolate { rows, columns } => {
+                Class::Interpolate { shape: hwc(step.input_shape), rows: rows.clone(), columns: columns.clone() }
+            }
+            Kernel::ConvTranspose { params, weight, bias } => {
+                operands.extend([Const(*weight), Const(*bias)]);
+                Class::ConvTranspose(*params)
+            }
             Kernel::Copy { len } => Class::Copy { len: *len },
             Kernel::Constant { value, len } => {
                 operands = vec![Const(*value)];
@@ -243,6 +392,17 @@ fn residual_place(residual: Residual, output: Place) -> Option<Place> {
         Residual::InPlace => Some(output),
         Residual::From(place) => Some(place),
     }
+}
+
+fn hwc(shape: Shape) -> [usize; 3] {
+    [shape.h, shape.w, shape.c]
+}
+
+/// Floats up to the last element that indices below `named` reach in a tensor of `shape`.
+fn reached(shape: [usize; 3], named: [usize; 3]) -> usize {
+    let steps = [product([shape[1], shape[2], 1]), shape[2], 1];
+    let before = named.iter().zip(steps).map(|(n, step)| n.saturating_sub(1).saturating_mul(step));
+    before.fold(1, usize::saturating_add)
 }
 
 fn product(sizes: [usize; 3]) -> usize {

@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use cranelift_codegen::ir::{AbiParam, ExternalName, InstBuilder, Type, Value, types};
+use cranelift_codegen::ir::{AbiParam, ExternalName, GlobalValue, InstBuilder, Type, Value, types};
 use cranelift_codegen::isa::{OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable, Flags};
 use cranelift_codegen::{Context, FinalizedRelocTarget};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use cranelift_module::{FuncId, Linkage, Module, default_libcall_names};
+use cranelift_module::{DataDescription, FuncId, Linkage, Module, default_libcall_names};
 
 use super::ClifError;
 use super::class::{Call, Class, Operand};
@@ -86,6 +86,9 @@ pub(super) fn define<M: Module>(module: &mut M, plan: &Plan, symbol: &str, recor
     let mut calls = Vec::new();
     for stage in &plan.stages {
         for step in &stage.steps {
+            if matches!(step.kernel, Kernel::Copy { .. }) && step.input == step.output {
+                continue; // it stands there already
+            }
             let call = Call::of(step);
             call.check(plan, step)?;
             let Call { class, operands } = call;
@@ -165,11 +168,24 @@ impl<'m, M: Module> Compiler<'m, M> {
     /// Compiles the function of one class.
     fn kernel(&mut self, class: &Class, name: &str) -> Result<FuncId, ClifError> {
         let id = self.declare(name, Linkage::Local, class.pointers() + 2)?;
+        let table = class.table();
+        let table = if table.is_empty() { None } else { Some(self.table(&table, name)?) };
         self.emit(|e, arguments| {
             let (pointers, rows) = arguments.split_at(class.pointers());
-            lower::body(e, class, pointers, [rows[0], rows[1]]);
+            let table = table.map(|t| e.b.ins().symbol_value(types::I64, t));
+            lower::body(e, class, pointers, [rows[0], rows[1]], table);
         });
         self.finish(id, name)
+    }
+
+    /// Numbers as data of the module, for the function being compiled.
+    fn table(&mut self, numbers: &[i64], name: &str) -> Result<GlobalValue, ClifError> {
+        let data = self.module.declare_data(&format!("{name}.table"), Linkage::Local, false, false)?;
+        let mut description = DataDescription::new();
+        description.define(numbers.iter().flat_map(|n| n.to_le_bytes()).collect());
+        description.set_align(size_of::<i64>() as u64);
+        self.module.define_data(data, &description)?;
+        Ok(self.module.declare_data_in_func(data, &mut self.context.func))
     }
 
     /// Compiles the function that calls the others.

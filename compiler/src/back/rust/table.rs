@@ -1,6 +1,6 @@
 //! The module `table` of emitted code: the program of a plan as constants, one commented line a stage and a few a step.
 
-use mnc_runtime::params::{Activation, Conv, Depthwise, Pointwise, Pool, PoolKind, Real};
+use mnc_runtime::params::{Activation, Axis, BinaryKind, Conv, Depthwise, Pointwise, Pool, PoolKind, Real};
 use mnc_runtime::program::{Added, Op, Place, Program, Split, Stage, Step, View};
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::quote;
@@ -37,7 +37,7 @@ pub(super) fn tokens(plan: &Plan, comments: &mut Comments) -> TokenStream {
             static STAGES: [Stage; #n_stages] = [#(#stages,)*];
             /// Kernel calls of all stages. Positions are in floats: weights from the start of the blob, places in the arena.
             static STEPS: [Step; #n_steps] = [#(#steps,)*];
-            /// Channel orders of normalisations.
+            /// Numbers that steps name by their position: channel orders, index tables, taps, parts of joined tensors.
             static ORDERS: [usize; #n_orders] = [#(#orders),*];
             /// The whole net.
             pub(super) static NET: Checked<'static> = Checked::expect(Program {
@@ -155,6 +155,46 @@ fn op(op: &Op) -> TokenStream {
         Op::Pad { top, left, value } => {
             let ([top, left], value) = ([*top, *left].map(int), position(*value));
             quote! { Pad { top: #top, left: #left, value: #value } }
+        }
+        Op::Concat { axis, parts, count } => {
+            let axis = match axis {
+                Axis::H => quote!(H),
+                Axis::W => quote!(W),
+                Axis::C => quote!(C),
+            };
+            let [parts, count] = [*parts, *count].map(int);
+            quote! { Concat { axis: params::Axis::#axis, parts: #parts, count: #count } }
+        }
+        Op::Gather { rows, columns, channels, fill } => {
+            let ([rows, columns, channels], fill) = ([*rows, *columns, *channels].map(position), real(*fill));
+            quote! { Gather { rows: #rows, columns: #columns, channels: #channels, fill: #fill } }
+        }
+        Op::Binary { kind, other, act } => {
+            let kind = match kind {
+                BinaryKind::Add => quote!(Add),
+                BinaryKind::Sub => quote!(Sub),
+                BinaryKind::Mul => quote!(Mul),
+                BinaryKind::Div => quote!(Div),
+            };
+            let (other, act) = (view(other), activation(*act));
+            quote! { Binary { kind: params::BinaryKind::#kind, other: #other, act: #act } }
+        }
+        Op::PRelu { slope } => {
+            let slope = int(*slope);
+            quote! { PRelu { slope: #slope } }
+        }
+        Op::Transpose { order } => {
+            let order = order.map(int);
+            quote! { Transpose { order: [#(#order),*] } }
+        }
+        Op::Mean { axes } => quote! { Mean { axes: [#(#axes),*] } },
+        Op::Interpolate { rows, columns } => {
+            let [rows, columns] = [*rows, *columns].map(int);
+            quote! { Interpolate { rows: #rows, columns: #columns } }
+        }
+        Op::ConvTranspose { params, weight, bias } => {
+            let (params, weight, bias) = (conv(params), int(*weight), int(*bias));
+            quote! { ConvTranspose { params: #params, weight: #weight, bias: #bias } }
         }
         Op::Copy => quote! { Copy },
         Op::Constant { value } => {
@@ -328,6 +368,16 @@ fn describe(step: &plan::Step) -> String {
         Kernel::Softmax { .. } => ("softmax".to_owned(), Activation::None),
         Kernel::Normalize { .. } => ("normalise pixels".to_owned(), Activation::None),
         Kernel::Pad { .. } => ("pad".to_owned(), Activation::None),
+        Kernel::Concat { parts, .. } => (format!("{} tensors joined", parts.len()), Activation::None),
+        Kernel::Gather { .. } => ("picked elements".to_owned(), Activation::None),
+        Kernel::Binary { kind, act, .. } => (format!("{kind:?}").to_lowercase(), *act),
+        Kernel::PRelu { .. } => ("prelu".to_owned(), Activation::None),
+        Kernel::Transpose { .. } => ("transpose".to_owned(), Activation::None),
+        Kernel::Mean { .. } => ("mean over axes".to_owned(), Activation::None),
+        Kernel::Interpolate { .. } => ("linear interpolation".to_owned(), Activation::None),
+        Kernel::ConvTranspose { params: p, .. } => {
+            (format!("transposed convolution {}x{} stride {}x{}", p.kernel_h, p.kernel_w, p.stride_h, p.stride_w), p.act)
+        }
         Kernel::Copy { .. } => ("copy".to_owned(), Activation::None),
         Kernel::Constant { .. } => ("constant".to_owned(), Activation::None),
     };
@@ -346,6 +396,14 @@ fn describe(step: &plan::Step) -> String {
         | Kernel::Softmax { .. }
         | Kernel::Normalize { .. }
         | Kernel::Pad { .. }
+        | Kernel::PRelu { .. }
+        | Kernel::Binary { .. }
+        | Kernel::Concat { .. }
+        | Kernel::Gather { .. }
+        | Kernel::Transpose { .. }
+        | Kernel::Mean { .. }
+        | Kernel::Interpolate { .. }
+        | Kernel::ConvTranspose { .. }
         | Kernel::Copy { .. }
         | Kernel::Constant { .. } => "",
     };

@@ -219,6 +219,15 @@ impl Describe<'_> {
             }
             Op::GlobalPool => Body::GlobalAvgPool,
             Op::Softmax => Body::Softmax,
+            Op::PRelu(_)
+            | Op::Binary(_)
+            | Op::Concat(_)
+            | Op::Gather(_)
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Mean { .. }
+            | Op::Interpolate { .. }
+            | Op::ConvTranspose(_) => return refuse("an operation"),
             Op::Constant(value) => {
                 let shape = graph.shape(id);
                 let value = self.tensor(*value, format!("{name}.value"), vec![shape.h, shape.w, shape.c], &[0, 1, 2]);

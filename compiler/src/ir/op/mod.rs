@@ -7,18 +7,25 @@
 //! Order of inputs: the tensor first; then, for [`Op::Conv`], the residual (if `residual`).
 
 mod batch_norm;
+mod binary;
 mod conv;
+mod conv_transpose;
 mod dense;
 mod depthwise;
+mod gather;
+mod interpolate;
 mod normalize;
 mod pad;
 mod pool;
 
 pub use batch_norm::BatchNorm;
+pub use binary::Binary;
 pub use conv::Conv;
+pub use conv_transpose::ConvTranspose;
 pub use dense::Dense;
 pub use depthwise::Depthwise;
-pub use mnc_runtime::params::{Activation, PoolKind, Real};
+pub use gather::Gather;
+pub use mnc_runtime::params::{Activation, Axis, BinaryKind, PoolKind, Real, Tap};
 pub use normalize::Normalize;
 pub use pad::Pad;
 pub use pool::Pool;
@@ -56,6 +63,32 @@ pub enum Op {
     Dense(Dense),
     /// Softmax over the channels of every pixel.
     Softmax,
+    /// `x < 0 ? slope[c] * x : x`, the slope one element a channel.
+    PRelu(ConstId),
+    /// Sum, difference, product or quotient with broadcasting.
+    Binary(Binary),
+    /// All inputs, one or more, joined along an axis.
+    Concat(Axis),
+    /// Elements picked by tables of indices.
+    Gather(Gather),
+    /// The same elements in the same order (NHWC), in a shape of as many.
+    Reshape(Shape),
+    /// Output axis `i` of rows, columns, channels is input axis `order[i]`.
+    Transpose([usize; 3]),
+    /// The mean over the axes of rows, columns, channels that are set; they become one.
+    Mean {
+        /// Which.
+        axes: [bool; 3],
+    },
+    /// Linear interpolation along rows and columns.
+    Interpolate {
+        /// One an output row.
+        rows: Vec<Tap>,
+        /// One an output column.
+        columns: Vec<Tap>,
+    },
+    /// Transposed convolution.
+    ConvTranspose(ConvTranspose),
 }
 
 /// Why a node cannot have the inputs it was given.
@@ -90,6 +123,20 @@ impl Op {
             Op::GlobalPool => "global_pool",
             Op::Dense(_) => "dense",
             Op::Softmax => "softmax",
+            Op::PRelu(_) => "prelu",
+            Op::Binary(b) => match b.kind {
+                BinaryKind::Add => "sum",
+                BinaryKind::Sub => "difference",
+                BinaryKind::Mul => "product",
+                BinaryKind::Div => "quotient",
+            },
+            Op::Concat(_) => "concat",
+            Op::Gather(_) => "gather",
+            Op::Reshape(_) => "reshape",
+            Op::Transpose(_) => "transpose",
+            Op::Mean { .. } => "mean",
+            Op::Interpolate { .. } => "interpolate",
+            Op::ConvTranspose(_) => "conv_transpose",
         }
     }
 
@@ -99,7 +146,8 @@ impl Op {
     /// Names what does not fit: number of inputs, channels, window, overflow.
     pub fn infer(&self, inputs: &[Shape]) -> Result<Shape, ShapeError> {
         let arity = self.arity();
-        if inputs.len() != arity {
+        let any = matches!(self, Op::Concat(_));
+        if inputs.len() < arity || inputs.len() > arity && !any {
             return shape_err!("{} takes {arity} inputs, not {}", self.name(), inputs.len());
         }
         let out = match self {
@@ -108,7 +156,7 @@ impl Op {
             Op::Pad(p) => p.infer(inputs[0])?,
             Op::Conv(c) => c.infer(inputs)?,
             Op::Depthwise(d) => d.infer(inputs[0])?,
-            Op::BatchNorm(_) | Op::Act(_) | Op::Softmax => inputs[0],
+            Op::BatchNorm(_) | Op::Act(_) | Op::Softmax | Op::PRelu(_) => inputs[0],
             Op::Add(_) => {
                 if inputs[0] != inputs[1] {
                     return shape_err!("add of {} and {}", inputs[0], inputs[1]);
@@ -124,6 +172,29 @@ impl Op {
             Op::Pool(p) => p.infer(inputs[0])?,
             Op::GlobalPool => Shape::hwc(1, 1, inputs[0].c),
             Op::Dense(d) => d.infer(inputs[0])?,
+            Op::Binary(b) => b.infer(inputs[0], inputs[1])?,
+            Op::Concat(axis) => joined(*axis, inputs)?,
+            Op::Gather(g) => g.infer(inputs[0])?,
+            Op::Reshape(shape) => {
+                if shape.n != inputs[0].n || shape.checked_elements() != inputs[0].checked_elements() {
+                    return shape_err!("{} as {shape}", inputs[0]);
+                }
+                *shape
+            }
+            Op::Transpose(order) => {
+                let dims = [inputs[0].h, inputs[0].w, inputs[0].c];
+                if !(0..3).all(|axis| order.contains(&axis)) {
+                    return shape_err!("{order:?} is no order of rows, columns and channels");
+                }
+                let [h, w, c] = order.map(|axis| dims[axis]);
+                Shape { h, w, c, ..inputs[0] }
+            }
+            Op::Mean { axes } => {
+                let of = |axis: usize, len: usize| if axes[axis] { 1 } else { len };
+                Shape { h: of(0, inputs[0].h), w: of(1, inputs[0].w), c: of(2, inputs[0].c), ..inputs[0] }
+            }
+            Op::Interpolate { rows, columns } => interpolate::infer(rows, columns, inputs[0])?,
+            Op::ConvTranspose(c) => c.infer(inputs[0])?,
         };
         match out.checked_elements() {
             Some(1..) => Ok(out),
@@ -131,12 +202,12 @@ impl Op {
         }
     }
 
-    /// Number of inputs.
+    /// Number of inputs; the least of [`Op::Concat`], which takes any.
     #[must_use]
     pub fn arity(&self) -> usize {
         match self {
             Op::Input | Op::Constant(_) => 0,
-            Op::Add(_) | Op::Scale(_) => 2,
+            Op::Add(_) | Op::Scale(_) | Op::Binary(_) => 2,
             Op::Conv(c) => 1 + usize::from(c.residual),
             Op::Normalize(_)
             | Op::Pad(_)
@@ -146,6 +217,14 @@ impl Op {
             | Op::Pool(_)
             | Op::GlobalPool
             | Op::Dense(_)
+            | Op::PRelu(_)
+            | Op::Concat(_)
+            | Op::Gather(_)
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Mean { .. }
+            | Op::Interpolate { .. }
+            | Op::ConvTranspose(_)
             | Op::Softmax => 1,
         }
     }
@@ -158,6 +237,7 @@ impl Op {
             Op::Conv(c) => c.macs(inputs[0]),
             Op::Depthwise(d) => (out.elements() * d.kernel[0] * d.kernel[1]) as u64,
             Op::Dense(d) => (d.in_c * d.out_c) as u64,
+            Op::ConvTranspose(c) => c.macs(inputs[0]),
             Op::Input
             | Op::Constant(_)
             | Op::Normalize(_)
@@ -168,6 +248,14 @@ impl Op {
             | Op::Scale(_)
             | Op::Pool(_)
             | Op::GlobalPool
+            | Op::PRelu(_)
+            | Op::Binary(_)
+            | Op::Concat(_)
+            | Op::Gather(_)
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Mean { .. }
+            | Op::Interpolate { .. }
             | Op::Softmax => 0,
         }
     }
@@ -199,7 +287,26 @@ impl Op {
                 all.extend(d.bias.map(|b| (b, d.out_c)));
                 all
             }
-            Op::Input | Op::Act(_) | Op::Add(_) | Op::Scale(_) | Op::Pool(_) | Op::GlobalPool | Op::Softmax => vec![],
+            Op::ConvTranspose(o) => {
+                let mut all = vec![(o.weight, o.kernel[0] * o.kernel[1] * (o.in_c / o.groups) * o.out_c)];
+                all.extend(o.bias.map(|b| (b, o.out_c)));
+                all
+            }
+            Op::PRelu(slope) => vec![(*slope, c)],
+            Op::Input
+            | Op::Act(_)
+            | Op::Add(_)
+            | Op::Scale(_)
+            | Op::Pool(_)
+            | Op::GlobalPool
+            | Op::Binary(_)
+            | Op::Concat(_)
+            | Op::Gather(_)
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Mean { .. }
+            | Op::Interpolate { .. }
+            | Op::Softmax => vec![],
         }
     }
 
@@ -212,6 +319,8 @@ impl Op {
             Op::Depthwise(o) => len(o.weight) + o.bias.map_or(0, len),
             Op::Dense(o) => len(o.weight) + o.bias.map_or(0, len),
             Op::BatchNorm(b) => len(b.gamma) + len(b.beta),
+            Op::ConvTranspose(o) => len(o.weight) + o.bias.map_or(0, len),
+            Op::PRelu(slope) => len(*slope),
             Op::Input
             | Op::Constant(_)
             | Op::Normalize(_)
@@ -221,6 +330,13 @@ impl Op {
             | Op::Scale(_)
             | Op::Pool(_)
             | Op::GlobalPool
+            | Op::Binary(_)
+            | Op::Concat(_)
+            | Op::Gather(_)
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Mean { .. }
+            | Op::Interpolate { .. }
             | Op::Softmax => 0,
         }
     }
@@ -232,6 +348,8 @@ impl Op {
             Op::Depthwise(o) => Some(&mut o.act),
             Op::Dense(o) => Some(&mut o.act),
             Op::Add(a) | Op::Scale(a) => Some(a),
+            Op::Binary(o) => Some(&mut o.act),
+            Op::ConvTranspose(o) => Some(&mut o.act),
             Op::Input
             | Op::Constant(_)
             | Op::Normalize(_)
@@ -240,7 +358,33 @@ impl Op {
             | Op::Act(_)
             | Op::Pool(_)
             | Op::GlobalPool
+            | Op::PRelu(_)
+            | Op::Concat(_)
+            | Op::Gather(_)
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Mean { .. }
+            | Op::Interpolate { .. }
             | Op::Softmax => None,
         }
     }
+}
+
+/// The shape of `inputs` joined along `axis`.
+fn joined(axis: Axis, inputs: &[Shape]) -> Result<Shape, ShapeError> {
+    let mut out = inputs[0];
+    for &x in &inputs[1..] {
+        let (long, fits) = match axis {
+            Axis::H => (out.h.checked_add(x.h), Shape { h: out.h, ..x } == out),
+            Axis::W => (out.w.checked_add(x.w), Shape { w: out.w, ..x } == out),
+            Axis::C => (out.c.checked_add(x.c), Shape { c: out.c, ..x } == out),
+        };
+        let (Some(long), true) = (long, fits) else { return shape_err!("{out} and {x} cannot be joined along {axis:?}") };
+        match axis {
+            Axis::H => out.h = long,
+            Axis::W => out.w = long,
+            Axis::C => out.c = long,
+        }
+    }
+    Ok(out)
 }

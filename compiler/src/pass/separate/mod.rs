@@ -54,6 +54,15 @@ fn run(graph: &mut Graph, options: &PassOptions, remarks: &mut Remarks) -> Resul
             | Op::Pool(_)
             | Op::GlobalPool
             | Op::Dense(_)
+            | Op::PRelu(_)
+            | Op::Binary(_)
+            | Op::Concat(_)
+            | Op::Gather(_)
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Mean { .. }
+            | Op::Interpolate { .. }
+            | Op::ConvTranspose(_)
             | Op::Softmax => continue,
         };
         let stem = stems.contains(&id) && !options.separate_stem;
@@ -82,7 +91,7 @@ fn stems(graph: &Graph) -> HashSet<NodeId> {
     let mut behind: HashSet<NodeId> = HashSet::new();
     let mut stems = HashSet::new();
     for id in graph.topo() {
-        let weighted = matches!(graph.op(id), Op::Conv(_) | Op::Depthwise(_) | Op::Dense(_));
+        let weighted = matches!(graph.op(id), Op::Conv(_) | Op::ConvTranspose(_) | Op::Depthwise(_) | Op::Dense(_));
         let after = graph.inputs_of(id).iter().any(|i| behind.contains(i));
         if weighted && !after {
             stems.insert(id);

@@ -2,7 +2,8 @@
 
 use super::super::{Kernel, Place, Residual, Step, WeightId};
 use crate::ir::Shape;
-use mnc_runtime::params;
+use mnc_runtime::kernel::FILL;
+use mnc_runtime::params::{self, Axis, Tap};
 
 /// What a step asks of the world.
 #[derive(Default)]
@@ -126,7 +127,69 @@ pub(super) fn demand(step: &Step) -> Demand {
             value.iter().for_each(|&v| d.weight(v, Some(x.c)));
             d.expect(top + x.h <= y.h && left + x.w <= y.w && x.c == y.c, SHAPES);
         }
-        Kernel::Copy { len } => d.expect(x == y && *len == x.elements(), SHAPES),
+        Kernel::Concat { axis, parts } => {
+            let along = |s: Shape| match axis {
+                Axis::H => s.h,
+                Axis::W => s.w,
+                Axis::C => s.c,
+            };
+            let other = |s: Shape| match axis {
+                Axis::H => (s.w, s.c),
+                Axis::W => (s.h, s.c),
+                Axis::C => (s.h, s.w),
+            };
+            d.expect(parts.first() == Some(&(step.input, x)), "it joins other tensors than it reads first");
+            d.expect(parts.iter().map(|p| along(p.1)).sum::<usize>() == along(y), SHAPES);
+            d.expect(parts.iter().all(|p| other(p.1) == other(y)), SHAPES);
+            parts.iter().skip(1).for_each(|&(place, shape)| d.operand(place, shape, step.output));
+        }
+        Kernel::Gather { tables, fill: _ } => {
+            let (from, to) = ([x.h, x.w, x.c], [y.h, y.w, y.c]);
+            let fits = |(i, table): (usize, &Option<Vec<usize>>)| match table {
+                None => from[i] == to[i],
+                Some(t) => t.len() == to[i] && t.iter().all(|&at| at < from[i] || at == FILL),
+            };
+            d.expect(tables.iter().enumerate().all(fits), SHAPES);
+        }
+        Kernel::Binary { kind: _, other, other_shape, act: _ } => {
+            d.in_place = true;
+            d.operand(*other, *other_shape, step.output);
+            let one = |a: usize, b: usize, out: usize| a.max(b) == out && (a == out || a == 1) && (b == out || b == 1);
+            let o = *other_shape;
+            d.expect(one(x.h, o.h, y.h) && one(x.w, o.w, y.w) && one(x.c, o.c, y.c), SHAPES);
+            d.expect(x == y || step.input != step.output, "it overwrites what is of another shape");
+        }
+        Kernel::PRelu { slope, pixels, c } => {
+            d.in_place = true;
+            d.weight(*slope, Some(*c));
+            d.expect(x == y && *pixels == x.h * x.w && *c == x.c, SHAPES);
+        }
+        Kernel::Transpose { order } => {
+            let dims = [x.h, x.w, x.c];
+            let permutation = (0..3).all(|axis| order.contains(&axis));
+            d.expect(permutation && order.map(|axis| dims[axis % 3]) == [y.h, y.w, y.c], SHAPES);
+        }
+        Kernel::Mean { axes } => {
+            let of = |axis: usize, len: usize| if axes[axis] { 1 } else { len };
+            d.expect((of(0, x.h), of(1, x.w), of(2, x.c)) == hwc(y), SHAPES);
+        }
+        Kernel::Interpolate { rows, columns } => {
+            let inside = |taps: &[Tap], len: usize| taps.iter().all(|t| t.low < len && t.high < len);
+            d.expect((rows.len(), columns.len(), x.c) == hwc(y) && inside(rows, x.h) && inside(columns, x.w), SHAPES);
+        }
+        Kernel::ConvTranspose { params: p, weight, bias } => {
+            let (in_c, out_c) = p.group().unwrap_or((p.in_c, p.out_c));
+            d.expect(p.group().is_some(), "its groups do not divide its channels");
+            let taps = p.kernel_h.checked_mul(p.kernel_w).and_then(|t| t.checked_mul(in_c));
+            d.packed(*weight, taps.and_then(|t| t.checked_mul(p.groups)), out_c, 16);
+            d.packed(*bias, Some(p.groups), out_c, 16);
+            d.expect((p.in_h, p.in_w, p.in_c) == hwc(x) && (p.out_h, p.out_w, p.out_c) == hwc(y), SHAPES);
+            d.expect(![p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w].contains(&0), SHAPES);
+        }
+        Kernel::Copy { len } => {
+            d.in_place = true;
+            d.expect(*len == x.elements() && *len == y.elements(), SHAPES);
+        }
         Kernel::Constant { value, len } => {
             d.weight(*value, Some(*len));
             d.expect(*len == y.elements(), SHAPES);

@@ -311,7 +311,9 @@ impl Run<'_> {
     /// Pixels must not run into one another.
     fn pitch(&self, id: BufferId, shape: Shape) -> Result<(), String> {
         match self.plan.memory.buffers.get(id.0) {
-            Some(b) if b.pitch < shape.c => Err(format!("buffer {} has {} floats a pixel, not {}", b.name, b.pitch, shape.c)),
+            Some(b) if b.pitch > 0 && b.pitch < shape.c => {
+                Err(format!("buffer {} has {} floats a pixel, not {}", b.name, b.pitch, shape.c))
+            }
             _ => Ok(()),
         }
     }

@@ -36,11 +36,22 @@ fn window(step: &Step) -> Option<Window> {
         }
         Kernel::Pool(p) => Some(Window { kernel: p.kernel_h, stride: p.stride_h, pad: p.pad_top, input: p.in_h }),
         Kernel::Pointwise { params: p, .. } if p.pool => None,
-        Kernel::Pointwise { .. } | Kernel::Add { .. } | Kernel::Scale { .. } | Kernel::Act { .. } => each,
+        Kernel::Pointwise { .. }
+        | Kernel::Add { .. }
+        | Kernel::Scale { .. }
+        | Kernel::Act { .. }
+        | Kernel::PRelu { .. }
+        | Kernel::Binary { .. } => each,
         Kernel::GlobalPool { .. }
         | Kernel::Softmax { .. }
         | Kernel::Normalize { .. }
         | Kernel::Pad { .. }
+        | Kernel::Concat { .. }
+        | Kernel::Gather { .. }
+        | Kernel::Transpose { .. }
+        | Kernel::Mean { .. }
+        | Kernel::Interpolate { .. }
+        | Kernel::ConvTranspose { .. }
         | Kernel::Copy { .. }
         | Kernel::Constant { .. } => None,
     }
@@ -51,16 +62,25 @@ fn by_channels(step: &Step) -> bool {
     match &step.kernel {
         Kernel::Depthwise { params: p, .. } => p.multiplier == 1,
         // A unit of channels must not be of two groups.
-        Kernel::Conv { params: p, .. } => p.groups == 1 || (p.out_c / p.groups).is_multiple_of(16),
+        Kernel::Conv { params: p, .. } | Kernel::ConvTranspose { params: p, .. } => {
+            p.groups == 1 || (p.out_c / p.groups).is_multiple_of(16)
+        }
         Kernel::Pointwise { .. }
         | Kernel::Pool(_)
         | Kernel::GlobalPool { .. }
         | Kernel::Add { .. }
         | Kernel::Scale { .. }
-        | Kernel::Act { .. } => true,
+        | Kernel::Act { .. }
+        | Kernel::PRelu { .. }
+        | Kernel::Binary { .. } => true,
         Kernel::Softmax { .. }
         | Kernel::Normalize { .. }
         | Kernel::Pad { .. }
+        | Kernel::Concat { .. }
+        | Kernel::Gather { .. }
+        | Kernel::Transpose { .. }
+        | Kernel::Mean { .. }
+        | Kernel::Interpolate { .. }
         | Kernel::Copy { .. }
         | Kernel::Constant { .. } => false,
     }

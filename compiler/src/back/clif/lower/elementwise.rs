@@ -1,7 +1,7 @@
 //! Kernels that map elements to elements; each may write where it reads.
 
 use cranelift_codegen::ir::{InstBuilder, Value};
-use mnc_runtime::params::Activation;
+use mnc_runtime::params::{Activation, BinaryKind};
 
 use super::act::activate;
 use crate::back::clif::emit::{Emit, FLOAT, Mem, vectors};
@@ -25,6 +25,78 @@ pub(super) fn scale(e: &mut Emit<'_>, pixels: usize, c: usize, act: Activation, 
         map(e, c, [x, scale], y, |e, [x, scale]| {
             let product = e.b.ins().fmul(x, scale);
             activate(e, act, product)
+        });
+        []
+    });
+}
+
+/// `y[p][c] = x < 0 ? slope[c] * x : x` of `x = x[p][c]`
+pub(super) fn prelu(e: &mut Emit<'_>, pixels: usize, c: usize, x: Value, slope: Value, y: Value) {
+    e.each(0i64, pixels, 1, [], |e, pixel, []| {
+        let offset = e.mul(pixel, c as i64 * FLOAT);
+        let (x, y) = (e.at(x, offset), e.at(y, offset));
+        map(e, c, [x, slope], y, |e, [x, slope]| {
+            let zero = e.all(0.0);
+            let (below, above) = (e.vmin(zero, x), e.vmax(zero, x));
+            e.fma(below, slope, above)
+        });
+        []
+    });
+}
+
+/// A tensor of `h x w x c` elements, or one along some axes.
+#[derive(Clone, Copy)]
+pub(super) struct Spread {
+    /// Rows, columns, channels.
+    pub shape: [usize; 3],
+    /// Its first element.
+    pub first: Value,
+}
+
+impl Spread {
+    /// Its pixel at `(row, column)` of the result.
+    fn pixel(self, e: &mut Emit<'_>, row: Value, column: Value) -> Value {
+        let [h, w, c] = self.shape;
+        let down = e.mul(row, if h == 1 { 0 } else { (w * c) as i64 * FLOAT });
+        let across = e.mul(column, if w == 1 { 0 } else { c as i64 * FLOAT });
+        let offset = e.add(down, across);
+        e.at(self.first, offset)
+    }
+}
+
+/// `y = act(f(a, b))`, where one element of an operand may stand for all along an axis.
+pub(super) fn binary(e: &mut Emit<'_>, kind: BinaryKind, act: Activation, shape: [usize; 3], [a, b]: [Spread; 2], y: Value) {
+    let [h, w, c] = shape;
+    let y = Spread { shape, first: y };
+    e.each(0i64, h, 1, [], |e, row, []| {
+        e.each(0i64, w, 1, [], |e, column, []| {
+            let [a, b, y] = [a, b, y].map(|t| (t.shape[2] == 1, t.pixel(e, row, column)));
+            e.groups(c, WIDTH, |e, first, count| {
+                let offset = e.mul(first, FLOAT);
+                let y = e.at(y.1, offset);
+                let results: Vec<Value> = vectors(count)
+                    .map(|(at, lanes)| {
+                        let [a, b] = [a, b].map(|(alone, p)| match alone {
+                            true => e.load_splat(Mem::Live, p, 0),
+                            false => {
+                                let p = e.at(p, offset);
+                                e.load(Mem::Live, p, at, lanes)
+                            }
+                        });
+                        let v = match kind {
+                            BinaryKind::Add => e.b.ins().fadd(a, b),
+                            BinaryKind::Sub => e.b.ins().fsub(a, b),
+                            BinaryKind::Mul => e.b.ins().fmul(a, b),
+                            BinaryKind::Div => e.b.ins().fdiv(a, b),
+                        };
+                        activate(e, act, v)
+                    })
+                    .collect();
+                for (&result, (at, lanes)) in results.iter().zip(vectors(count)) {
+                    e.store(result, y, at, lanes);
+                }
+            });
+            []
         });
         []
     });

@@ -11,7 +11,9 @@ mod elementwise;
 mod input;
 mod pointwise;
 mod pool;
+pub(super) mod rearrange;
 mod softmax;
+mod transposed;
 mod window;
 
 use cranelift_codegen::ir::Value;
@@ -20,8 +22,8 @@ use super::class::Class;
 use super::emit::Emit;
 
 /// Emits the body of the function of `class`. `pointers` stand in the class's order; `rows` are the output rows to compute;
-/// classes without rows compute everything.
-pub(super) fn body(e: &mut Emit<'_>, class: &Class, pointers: &[Value], rows: [Value; 2]) {
+/// classes without rows compute everything. `table` is where [`Class::table`] stands, if it has one.
+pub(super) fn body(e: &mut Emit<'_>, class: &Class, pointers: &[Value], rows: [Value; 2], table: Option<Value>) {
     let first = pointers[0];
     let last = pointers[pointers.len() - 1];
     match class {
@@ -39,6 +41,31 @@ pub(super) fn body(e: &mut Emit<'_>, class: &Class, pointers: &[Value], rows: [V
             let frame = input::Frame { input: *input, output: *output, c: *c, top: *top, left: *left };
             input::pad(e, &frame, value.then(|| pointers[1]), first, last);
         }
+        Class::PRelu { pixels, c } => elementwise::prelu(e, *pixels, *c, first, pointers[1], last),
+        Class::Binary { kind, act, shape, a, b } => {
+            let spread = |shape: [usize; 3], first| elementwise::Spread { shape, first };
+            elementwise::binary(e, *kind, *act, *shape, [spread(*a, first), spread(*b, pointers[1])], last);
+        }
+        Class::Concat { blocks, block, lens } => rearrange::concat(e, *blocks, *block, lens, pointers, last),
+        Class::Gather { shape, tables, fill } => {
+            let mut before = 0;
+            let steps = [shape[1] * shape[2], shape[2], 1];
+            let axes = std::array::from_fn(|i| {
+                let len = tables[i].as_ref().map_or(shape[i], Vec::len);
+                let picked = rearrange::Picked { len, step: steps[i], table: tables[i].as_ref().map(|_| before) };
+                before += tables[i].as_ref().map_or(0, Vec::len);
+                picked
+            });
+            rearrange::gather(e, axes, fill.get(), table, first, last);
+        }
+        Class::Transpose { shape, order } => rearrange::transpose(e, *shape, *order, first, last),
+        Class::Mean { shape, axes } => rearrange::mean(e, *shape, *axes, first, last),
+        Class::Interpolate { shape, rows, columns } => {
+            if let Some(table) = table {
+                rearrange::interpolate(e, [rows.len(), columns.len(), shape[2]], table, first, last);
+            }
+        }
+        Class::ConvTranspose(params) => transposed::lower(e, params, pointers),
         Class::Copy { len } => elementwise::copy(e, *len, first, last),
     }
 }
