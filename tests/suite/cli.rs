@@ -490,3 +490,97 @@ fn a_closed_pipe_ends_quietly() {
         assert!(stderr.lines().all(|l| l.starts_with("note:")), "{stderr}");
     }
 }
+
+/// Two inputs, three outputs.
+const ENDS: &str = r#"
+[net]
+name = "ends"
+inputs = [{ name = "left", height = 8, width = 8, channels = 3 }, { name = "right", height = 1, width = 1, channels = 3 }]
+outputs = { map = "scaled", logits = "dense", probs = "softmax" }
+labels = ["cat", "dog", "newt", "yak"]
+
+[[layer]]
+op = "scale"
+name = "scaled"
+inputs = ["left", "right"]
+
+[[layer]]
+op = "global_avg_pool"
+
+[[layer]]
+op = "dense"
+name = "dense"
+out = 4
+
+[[layer]]
+op = "softmax"
+name = "softmax"
+"#;
+
+#[test]
+fn several_inputs_and_outputs() {
+    let dir = folder();
+    let spec = path(&dir, "ends.toml");
+    std::fs::write(&spec, ENDS).expect("a spec");
+    let (stdout, _) = expect(&mnc(&["show", &spec]), 0);
+    for line in ["left", "1x8x8x3", "right", "logits", "probs"] {
+        assert!(stdout.contains(line), "{line}: {stdout}");
+    }
+    let (stdout, _) = expect(&mnc(&["show", &spec, "--json"]), 0);
+    let first =
+        |ends: &str| objects(&stdout)[0][ends].as_array().expect("a list").iter().map(|e| e["first"].clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (first("inputs"), first("outputs")),
+        (vec![Value::from(0), 192.into()], vec![Value::from(0), 192.into(), 196.into()])
+    );
+    expect(&mnc(&["verify", &spec]), 0);
+    expect(&mnc(&["bench", &spec, "--runs", "1"]), 0);
+
+    let (left, right) = (path(&dir, "left.npy"), path(&dir, "right.npy"));
+    let data: Vec<f32> = (0..192).map(|i| i as f32 * 0.1 - 9.0).collect();
+    write_npy(&left, &data, &[8, 8, 3]);
+    write_npy(&right, &[1.0, 2.0, -0.5], &[1, 1, 1, 3]);
+    let y = path(&dir, "y.npy");
+    let (stdout, _) = expect(&mnc(&["run", &spec, "--input", &left, "--input", &right, "--output", &y, "--json"]), 0);
+    let run = &objects(&stdout)[0];
+    has_keys(run, &["inputs", "outputs", "ms"]);
+    let named: Vec<String> =
+        run["outputs"].as_array().expect("a list").iter().map(|o| format!("{} {}", o["name"], o["shape"])).collect();
+    assert_eq!(named, ["\"map\" [1,8,8,3]", "\"logits\" [1,4]", "\"probs\" [1,4]"]);
+    let read = |name: &str| -> Vec<f32> {
+        let bytes = std::fs::read(path(&dir, name)).expect("written");
+        npyz::NpyFile::new(&bytes[..]).expect("an array").into_vec().expect("floats")
+    };
+    assert_eq!(read("y.map.npy")[1], data[1] * 2.0);
+    assert!((read("y.probs.npy").iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    // By another engine, each where it is wanted.
+    let [map, logits, probs] = ["m.npy", "l.npy", "p.npy"].map(|n| path(&dir, n));
+    let all = ["--output", &map, "--output", &logits, "--output", &probs, "--engine", "reference"];
+    let inputs = ["run", &spec, "--input", &left, "--input", &right];
+    expect(&mnc(&[&inputs[..], &all].concat()), 0);
+    for (a, b) in [("m.npy", "y.map.npy"), ("l.npy", "y.logits.npy"), ("p.npy", "y.probs.npy")] {
+        assert!(read(a).iter().zip(read(b)).all(|(a, b)| (a - b).abs() < 1e-4), "{a} {b}");
+    }
+    // What does not fit.
+    let (_, stderr) = expect(&mnc(&["run", &spec, "--input", &left, "--output", &y]), 2);
+    assert!(stderr.contains("takes 2 tensors") && stderr.contains("left 1x8x8x3, right 1x1x1x3"), "{stderr}");
+    let (_, stderr) = expect(&mnc(&[&inputs[..], &["--output", &map, "--output", &y]].concat()), 2);
+    assert!(stderr.contains("gives 3 tensors"), "{stderr}");
+    let (_, stderr) = expect(&mnc(&["run", &spec, &path(&dir, "a.png")]), 2);
+    assert!(stderr.contains("not one picture"), "{stderr}");
+
+    // Pictures: the classes of the output that is probabilities, a line for every other one.
+    let one = ENDS.replace(", { name = \"right\", height = 1, width = 1, channels = 3 }", "");
+    let one =
+        one.replace("op = \"scale\"", "op = \"activation\"\nactivation = \"tanh\"").replace("inputs = [\"left\", \"right\"]", "");
+    std::fs::write(&spec, one).expect("a spec");
+    let (stdout, _) = expect(&mnc(&["run", &spec, &path(&dir, "a.png")]), 0);
+    for part in ["probs", "newt", "map", "logits", "1x8x8x3"] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+    let (stdout, _) = expect(&mnc(&["run", &spec, &path(&dir, "a.png"), "--json"]), 0);
+    let run = &objects(&stdout)[0];
+    has_keys(run, &["image", "ms", "top", "top_of", "others"]);
+    assert_eq!((run["top_of"].as_str(), run["others"][0]["name"].as_str()), (Some("probs"), Some("map")));
+    has_keys(&run["others"][1], &["name", "shape", "min", "max", "mean"]);
+}

@@ -14,6 +14,7 @@ use safetensors::SafeTensors;
 use crate::checkpoints::{relative_error, tensor};
 use crate::data;
 use crate::r#gen::answer;
+use crate::import::written;
 
 /// The net of a file, or the text of what is wrong with it.
 fn load(path: &Path) -> Result<Net, String> {
@@ -46,7 +47,7 @@ fn models(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Every network of the data, by Keras through TensorFlow's converter.
+/// Every network of the data, by Keras through TensorFlow's converter; as a spec it is the same graph.
 #[test]
 fn converted_networks_give_their_reference_outputs() {
     let Some(dir) = data::dir("tflite::converted_networks_give_their_reference_outputs") else { return };
@@ -57,7 +58,9 @@ fn converted_networks_give_their_reference_outputs() {
         let input: Vec<f32> = tensor(&io, "input_nhwc").into_iter().map(|x| x as f32).collect();
         let want = tensor(&io, "output");
         let stem = path.file_stem().and_then(|s| s.to_str()).expect("a name");
-        for (engine, got) in outputs(load(&path).unwrap_or_else(|e| panic!("{e}")), &input) {
+        let net = load(&path).unwrap_or_else(|e| panic!("{e}"));
+        written(&net, tempfile::tempdir().expect("a folder").path());
+        for (engine, got) in outputs(net, &input) {
             let error = relative_error(&got, &want);
             println!("{stem:45} {engine:9} within {error:.1e}");
             assert!(error <= 1e-4, "{stem}, {engine}: {error:.2e}");
@@ -138,6 +141,12 @@ fn operators_compute_what_tensorflow_does() {
                 continue;
             }
         };
+        // What computes nothing is no spec.
+        if net.graph.len() > net.graph.inputs.len() {
+            written(&net, folder.path());
+        } else {
+            assert!(front::write(&net, folder.path(), "a test").is_err(), "{name}");
+        }
         for (engine, got) in outputs(net, &case.input) {
             let mut rest = &got[..];
             for (i, want) in case.wants.iter().enumerate() {

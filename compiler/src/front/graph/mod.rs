@@ -224,9 +224,12 @@ pub struct Written {
 /// `net` as a spec of layers and a checkpoint beside it, both in `folder`; `from` says in a comment where it comes from.
 ///
 /// # Errors
-/// The graph has parts that only passes make.
+/// The graph has parts that only passes make, or nothing but inputs.
 pub fn write(net: &Net, folder: &Path, from: &str) -> Result<Written, String> {
     let (layers, tensors) = described(&net.graph)?;
+    if layers.is_empty() {
+        return Err("the net computes nothing: there is no layer to write".into());
+    }
     let checkpoint = format!("{}.safetensors", net.name);
     let spec = text::spec(net, &layers, &checkpoint, from);
     let weights = weights::serialized(&net.graph, &tensors)?;
