@@ -378,7 +378,7 @@ impl Inference<'_> {
                     let Some(view) = View::from_words(*part) else { continue };
                     // SAFETY: as above, of every part.
                     kernel::concat_part(blocks, block, first, unsafe { self.slice(&view, thread) }, y);
-                    first += view.span() / blocks;
+                    first += view.span().checked_div(blocks).unwrap_or(0);
                 }
             }
             Op::Gather { rows, columns, channels, fill } => {
