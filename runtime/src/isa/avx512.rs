@@ -184,7 +184,7 @@ impl Simd for Avx512 {
                     // SAFETY: the array is of this very size; AVX-512F and DQ as above, and the caller's.
                     unsafe {
                         let sums = &mut *(&raw mut *sums).cast::<[[__m512; 1]; $n]>();
-                        Halves::add_products(sums, _mm512_castsi512_ps(apart), a, 4 * pitch, w, k, ahead, AHEAD);
+                        Halves::add_products(sums, _mm512_castsi512_ps(apart), (a, 4 * pitch), w, k, ahead, AHEAD);
                     }
                 })*
             };

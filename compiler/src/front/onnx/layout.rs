@@ -228,11 +228,14 @@ fn table(factors: &[Factor]) -> Option<Vec<usize>> {
     (!all.iter().enumerate().all(|(i, &p)| i == p)).then_some(all)
 }
 
-/// Where to cut (two positions) and the order of the three parts, so that `order` becomes sorted by the fewest moves.
-fn moves(order: &[usize]) -> Vec<((usize, usize), [usize; 3])> {
+/// Where to cut (two positions), and the order of the three parts.
+type Move = ((usize, usize), [usize; 3]);
+
+/// The fewest moves by which `order` becomes sorted.
+fn moves(order: &[usize]) -> Vec<Move> {
     let mut goal = order.to_vec();
     goal.sort_unstable();
-    let mut from: HashMap<Vec<usize>, (Vec<usize>, ((usize, usize), [usize; 3]))> = HashMap::new();
+    let mut from: HashMap<Vec<usize>, (Vec<usize>, Move)> = HashMap::new();
     let mut open = VecDeque::from([order.to_vec()]);
     while let Some(state) = open.pop_front() {
         if state == goal {

@@ -142,6 +142,9 @@ pub(super) fn still_open(root: &Value, inputs: &[Input<'_>]) -> Diagnostics {
     out
 }
 
+/// What makes the view of an input of its node, shape and the model's own sizes.
+type Viewed = fn(NodeId, Shape, &[usize]) -> View;
+
 /// The graph inputs, sizes and preprocessing as `frame` has them.
 pub(super) fn fixed<'p>(inputs: Vec<Input<'p>>, frame: &'p Frame) -> Result<Vec<Port<'p>>, Diagnostic> {
     if inputs.len() != frame.inputs.len() {
@@ -150,7 +153,7 @@ pub(super) fn fixed<'p>(inputs: Vec<Input<'p>>, frame: &'p Frame) -> Result<Vec<
     }
     let mut ports = Vec::with_capacity(inputs.len());
     for (i, (input, (shown, shape))) in inputs.into_iter().zip(&frame.inputs).enumerate() {
-        let (view, dims): (fn(NodeId, Shape, &[usize]) -> View, Vec<usize>) = match input.layout {
+        let (view, dims): (Viewed, Vec<usize>) = match input.layout {
             Layout::Channels => (|id, shape, _| View::nchw(id, shape), Vec::new()),
             Layout::Pixels => (|id, shape, _| View::nchw(id, shape).transposed(&[0, 2, 3, 1]), Vec::new()),
             Layout::Plain(dims) if *shape == row_major(&dims) => (|id, _, dims| View::plain(id, dims), dims),

@@ -27,7 +27,7 @@ pub(super) trait Sums {
 
 /// Sums of `ROWS` rows and half a vector: of every channel one over even `k` and, in the lane behind it, one over odd `k`.
 pub(super) trait Halves {
-    /// As [`Sums::add_products`], of the first eight channels of a panel; `order` takes lane `i` to lane `2 i`, and `8 + i` to
+    /// As [`Sums::add_products`], of the first eight channels of a panel and with pointer and pitch of the rows together; `order` takes lane `i` to lane `2 i`, and `8 + i` to
     /// `2 i + 1`.
     ///
     /// # Safety
@@ -35,8 +35,7 @@ pub(super) trait Halves {
     unsafe fn add_products(
         &mut self,
         order: __m512,
-        a: *const f32,
-        pitch: usize,
+        rows: (*const f32, usize),
         w: *const f32,
         k: usize,
         ahead: *const f32,
@@ -217,8 +216,7 @@ macro_rules! halves {
             unsafe fn add_products(
                 &mut self,
                 order: __m512,
-                a: *const f32,
-                pitch: usize,
+                (a, pitch): (*const f32, usize),
                 w: *const f32,
                 k: usize,
                 ahead: *const f32,
