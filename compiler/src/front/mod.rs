@@ -43,7 +43,7 @@ use crate::ir::Graph;
 pub struct Net {
     /// The spec's name, a Rust and C identifier.
     pub name: String,
-    /// The network. One input and one output today.
+    /// The network.
     pub graph: Graph,
     /// How a picture becomes the input.
     pub preprocess: Preprocess,
