@@ -70,6 +70,84 @@ pub fn relative_error(got: &[f32], want: &[f64]) -> f64 {
     got.iter().zip(want).fold(0.0, |m: f64, (g, w)| m.max((f64::from(*g) - w).abs())) / most
 }
 
+/// A trained model of the test data, with pictures and what was computed of them.
+pub struct Trained {
+    /// Its name there.
+    pub name: String,
+    /// The ONNX file.
+    pub model: PathBuf,
+    /// Names of its results.
+    pub outputs: Vec<String>,
+    /// Pictures as its input.
+    pub inputs: Vec<Vec<f32>>,
+    /// All results of each picture, one behind the other.
+    pub wants: Vec<Vec<f64>>,
+}
+
+/// Every trained model of the data, with at most `most` pictures each.
+pub fn trained(dir: &Path, most: usize) -> Vec<Trained> {
+    let mut names: Vec<String> = std::fs::read_dir(dir.join("models"))
+        .expect("a folder")
+        .filter_map(|e| Some(e.expect("an entry").file_name().to_str()?.strip_suffix(".onnx")?.to_owned()))
+        .collect();
+    names.sort();
+    assert!(REAL.iter().all(|(name, _)| names.iter().any(|n| n == name)), "{names:?}");
+    names.into_iter().map(|name| one_trained(dir, name, most)).collect()
+}
+
+fn one_trained(dir: &Path, name: String, most: usize) -> Trained {
+    let expected = data::json(&dir.join("expected").join(format!("{name}.json")));
+    let text = |v: &serde_json::Value| v.as_str().expect("text").to_owned();
+    let outputs: Vec<String> = expected["outputs"].as_array().expect("names").iter().map(text).collect();
+    let pictures: Vec<String> = expected["order"].as_array().expect("names").iter().map(text).collect();
+    let answers = dir.join("expected").join(format!("{name}.safetensors"));
+    let first = if outputs[0] == "logits" { tensor(&answers, "logits_f64") } else { tensor(&answers, &outputs[0]) };
+    let model = dir.join("models").join(format!("{name}.onnx"));
+    let preprocess = preprocessing(&text(&expected["preprocessing"]));
+    let (net, _) = front::load(&model, &[], None).unwrap_or_else(|d| panic!("{name}: {}", diag::render(&d, false)));
+    let shape = net.graph.shape(net.graph.inputs[0]);
+    let (mut inputs, mut wants) = (Vec::new(), Vec::new());
+    let each = first.chunks_exact(first.len() / pictures.len());
+    for (picture, want) in pictures.iter().zip(each).step_by(pictures.len().div_ceil(most)) {
+        let mut crop = image::open(&dir.join(text(&expected["images"][picture]["file"]))).expect("a crop");
+        if picture.ends_with("_rot180") {
+            crop.rgb = crop.rgb.rchunks_exact(3).flatten().copied().collect();
+        }
+        inputs.push(image::input(&crop, &preprocess, shape).expect("an input"));
+        let mut all = want.to_vec();
+        if outputs.len() == 2 {
+            assert_eq!(outputs, ["logits", "probs"], "{name}");
+            all.extend(softmax(want));
+        }
+        wants.push(all);
+    }
+    Trained { name, model, outputs, inputs, wants }
+}
+
+/// How pixels become the input, by the data's word for it.
+fn preprocessing(word: &str) -> front::Preprocess {
+    let imagenet = || (vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]);
+    // `p / scale - 1`, and so on, as means and deviations of `p / 255`
+    let even = |mean: f64, std: f64| (vec![mean; 3], vec![std; 3]);
+    let (mean, std) = match word {
+        "tf" | "gray_tf" | "half_bgr" => even(0.5, 0.5),
+        "q128" => even(128.0 / 255.0, 128.0 / 255.0),
+        "tm" => even(127.0 / 255.0, 127.0 / 255.0),
+        "unit" => even(0.0, 1.0),
+        "torch" | "torch_bgr" => imagenet(),
+        other => panic!("unknown preprocessing `{other}`"),
+    };
+    let order = if word.ends_with("_bgr") { front::ColorOrder::Bgr } else { front::ColorOrder::Rgb };
+    front::Preprocess { resize: front::Resize::Squash, filter: front::Filter::Bilinear, order, mean, std, in_graph: false }
+}
+
+fn softmax(logits: &[f64]) -> Vec<f64> {
+    let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = logits.iter().map(|l| (l - most).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|p| p / sum).collect()
+}
+
 #[test]
 fn public_networks_give_their_reference_outputs() {
     let Some(dir) = data::dir("checkpoints::public_networks_give_their_reference_outputs") else { return };

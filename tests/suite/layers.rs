@@ -96,7 +96,7 @@ fn mistakes_are_collected_with_their_places() {
             &["needs the key `out`", "0 is not within", "has no key `pading`"],
         ),
         ("[[layer]]\nop = \"conv\"\nout = 4\ngroups = 2\n", &["2 groups do not divide 3 input and 4 output channels"]),
-        ("[[layer]]\nop = \"add\"\ninputs = [\"input\"]\n", &["add takes 2 inputs, not 1"]),
+        ("[[layer]]\nop = \"add\"\ninputs = [\"input\"]\n", &["takes 2 inputs, not 1"]),
         ("[[layer]]\nop = \"softmax\"\ninputs = [\"inptu\"]\n", &["no layer above is called `inptu`"]),
         (
             "[[layer]]\nop = \"max_pool\"\nkernel = 9\nname = \"p\"\n[[layer]]\nop = \"softmax\"\nname = \"p\"\n",
@@ -144,6 +144,15 @@ fn what_is_written_is_read_again() {
          [[layer]]\nop = \"avg_pool\"\nname = \"p\"\nkernel = 2\npadding = 1\ncount_padding = true\n\
          [[layer]]\nop = \"conv\"\nname = \"c\"\nout = 6\ngroups = 3\nkernel = 2\ndilation = [1, 2]\nbias = \"b\"\nbatch_norm = { mean = \"b\" }\n\
          [[layer]]\nop = \"depthwise\"\nname = \"d\"\nmultiplier = 2\npadding = 1\nkernel = 3\nactivation = \"tanh\"\n\
+         [[layer]]\nop = \"gather\"\nname = \"up\"\nrows = { repeat = 2 }\ncolumns = [\"0..2\", 0, -1]\nchannels = { groups = 2 }\nfill = 0.5\n\
+         [[layer]]\nop = \"interpolate\"\nname = \"in\"\nrows = { size = 5, align = \"corners\" }\ncolumns = [[0, 1, 0.25], [1, 2, 0.1]]\n\
+         [[layer]]\nop = \"conv_transpose\"\nname = \"t\"\nout = 4\ngroups = 2\nkernel = 3\nstride = [2, 1]\npadding = [1, 0, 0, 1]\noutput_padding = [1, 0]\nbias = true\nbatch_norm = true\n\
+         [[layer]]\nop = \"prelu\"\nname = \"slope\"\n\
+         [[layer]]\nop = \"transpose\"\nname = \"tr\"\norder = [\"columns\", \"channels\", \"rows\"]\n\
+         [[layer]]\nop = \"mean\"\nname = \"mean\"\naxes = [\"rows\"]\n\
+         [[layer]]\nop = \"sub\"\nname = \"less\"\ninputs = [\"tr\", \"mean\"]\nactivation = \"relu\"\n\
+         [[layer]]\nop = \"concat\"\nname = \"joined\"\naxis = \"rows\"\ninputs = [\"less\", \"mean\", \"less\"]\n\
+         [[layer]]\nop = \"reshape\"\nname = \"flat\"\nheight = 2\nwidth = 11\nchannels = 14\n\
          [[layer]]\nop = \"global_avg_pool\"\nname = \"g\"\n\
          [[layer]]\nop = \"dense\"\nname = \"e\"\nout = 3\nbias = true\nactivation = { clip = [-inf, 0.3] }\n\
          [[layer]]\nop = \"softmax\"\nname = \"s\"\n",

@@ -1,25 +1,36 @@
 //! Checks `[[layer]]`.
 
-use mnc_runtime::params::{Activation, PoolKind, Real};
+use mnc_runtime::params::{Activation, Axis, BinaryKind, PoolKind, Real, Tap};
 
 use super::frame::check_frame;
 use super::reader::{Reader, array, boolean, int, list, number, pair, string, table, word};
 use super::{ACTIVATIONS, check_padding};
 use crate::diag::{Diagnostic, Diagnostics, Span, nearest};
-use crate::front::ast::{MAX_CHANNELS, MAX_NODES, MAX_SIDE, PadRule};
-use crate::front::graph::{Around, Body, Layer, Norm, Source, Spec, TensorName, Window};
+use crate::front::ast::{MAX_CHANNELS, MAX_ELEMENTS, MAX_NODES, MAX_SIDE, PadRule};
+use crate::front::graph::{Align, Around, Body, Layer, MAX_TABLE, Norm, Source, Spec, Table, Taps, TensorName, Window};
 use crate::front::value::{Kind, Value};
 use crate::ir::{Padding, Shape};
 
 /// Ops as a spec writes them.
-const OPS: [&str; 13] = [
+const OPS: [&str; 24] = [
     "conv",
     "depthwise",
+    "conv_transpose",
     "dense",
     "batch_norm",
     "activation",
+    "prelu",
     "add",
+    "sub",
+    "mul",
+    "div",
     "scale",
+    "concat",
+    "gather",
+    "interpolate",
+    "reshape",
+    "transpose",
+    "mean",
     "pad",
     "max_pool",
     "avg_pool",
@@ -123,7 +134,7 @@ fn check_layer(value: &Value, index: usize, before: &str, out: &mut Diagnostics)
     let at = Named { name: &name, span: &op.span };
     let body = check_body(said, &mut r, &at, out);
     let batch_norm = match said {
-        "conv" | "depthwise" | "dense" => r.get("batch_norm").and_then(|v| check_batch_norm(v, &at, out)),
+        "conv" | "depthwise" | "conv_transpose" | "dense" => r.get("batch_norm").and_then(|v| check_batch_norm(v, &at, out)),
         _ => None,
     };
     let activation = match said {
@@ -190,6 +201,18 @@ fn check_body(said: &str, r: &mut Reader<'_>, at: &Named<'_>, out: &mut Diagnost
             let (weight, bias) = weights(r, out);
             Body::Depthwise { multiplier: multiplier?, window: window?, weight, bias }
         }
+        "conv_transpose" => {
+            let out_c = width(r, out);
+            let groups = r.get("groups").map_or(Some(1), |v| int(v, 1..=MAX_CHANNELS, out));
+            let window = check_window(r, Some([1, 1]), true, out);
+            if let Some(Window { padding: Around::Rule(PadRule::Torch | PadRule::Same), .. }) = window {
+                let d = Diagnostic::error("a transposed convolution takes padding in numbers").at(r.span, "");
+                out.push(d.help("for example `padding = 1`"));
+            }
+            let output_padding = r.get("output_padding").map_or(Some([0, 0]), |v| pair(v, 0..=MAX_SIDE, out));
+            let (weight, bias) = weights(r, out);
+            Body::ConvTranspose { out: out_c?, groups: groups?, window: window?, output_padding: output_padding?, weight, bias }
+        }
         "dense" => {
             let out_c = width(r, out);
             let (weight, bias) = weights(r, out);
@@ -201,8 +224,54 @@ fn check_body(said: &str, r: &mut Reader<'_>, at: &Named<'_>, out: &mut Diagnost
             Body::BatchNorm(Norm { eps: eps?, tensors })
         }
         "activation" => Body::Activation,
-        "add" => Body::Add,
+        "prelu" => Body::PRelu { weight: at.tensor_or(r.get("weight"), "weight", out) },
+        "add" => Body::Binary(BinaryKind::Add),
+        "sub" => Body::Binary(BinaryKind::Sub),
+        "mul" => Body::Binary(BinaryKind::Mul),
+        "div" => Body::Binary(BinaryKind::Div),
         "scale" => Body::Scale,
+        "concat" => {
+            let axes = [("channels", Axis::C), ("rows", Axis::H), ("columns", Axis::W)];
+            Body::Concat(r.get("axis").map_or(Some(Axis::C), |v| word(v, &axes, out))?)
+        }
+        "gather" => {
+            let tables = ["rows", "columns", "channels"].map(|key| r.get(key).map(|v| check_table(v, out)));
+            let fill = r.get("fill").map_or(Some(0.0), |v| number(v, "a finite number", |x| (x as f32).is_finite(), out));
+            let whole = tables.iter().all(|t| t.as_ref().is_none_or(Option::is_some));
+            whole.then_some(())?;
+            Body::Gather { tables: tables.map(Option::flatten), fill: fill? as f32 }
+        }
+        "interpolate" => {
+            let taps = ["rows", "columns"].map(|key| r.get(key).map(|v| check_taps(v, out)));
+            let whole = taps.iter().all(|t| t.as_ref().is_none_or(Option::is_some));
+            whole.then_some(())?;
+            Body::Interpolate(taps.map(Option::flatten))
+        }
+        "reshape" => {
+            let mut size = |key: &'static str, max: usize| r.get(key).map_or(Some(1), |v| int(v, 1..=max, out));
+            let (height, width, channels) =
+                (size("height", MAX_ELEMENTS), size("width", MAX_ELEMENTS), size("channels", MAX_ELEMENTS));
+            Body::Reshape(Shape::hwc(height?, width?, channels?))
+        }
+        "transpose" => {
+            let value = r.need("order", "order = [\"columns\", \"rows\", \"channels\"]", out)?;
+            let order: Vec<usize> = array(value, "a list of axes", out)?.iter().filter_map(|v| word(v, &AXES, out)).collect();
+            let Ok(order) = <[usize; 3]>::try_from(order) else {
+                out.push(
+                    Diagnostic::error("an order has three axes")
+                        .at(&value.span, "")
+                        .help("rows, columns and channels, each once"),
+                );
+                return None;
+            };
+            Body::Transpose(order)
+        }
+        "mean" => {
+            let value = r.need("axes", "axes = [\"rows\"]", out)?;
+            let mut axes = [false; 3];
+            array(value, "a list of axes", out)?.iter().filter_map(|v| word(v, &AXES, out)).for_each(|axis| axes[axis] = true);
+            Body::Mean(axes)
+        }
         "pad" => {
             let padding = r.need("padding", "padding = [1, 1, 1, 1]", out).and_then(|v| sides(v, out));
             let value = r.get("value").map_or(Some(0.0), |v| number(v, "a finite number", |x| (x as f32).is_finite(), out));
@@ -224,6 +293,69 @@ fn check_body(said: &str, r: &mut Reader<'_>, at: &Named<'_>, out: &mut Diagnost
             Body::Constant { shape: Shape::hwc(height?, width?, channels?), value }
         }
     })
+}
+
+/// Axes as a spec writes them.
+const AXES: [(&str, usize); 3] = [("rows", 0), ("columns", 1), ("channels", 2)];
+
+/// What a `gather` takes of an axis.
+fn check_table(value: &Value, out: &mut Diagnostics) -> Option<Table> {
+    if let Kind::Table(t) = &value.kind {
+        let mut r = Reader::new(t, &value.span, "this table");
+        let (repeat, groups) = (r.get("repeat"), r.get("groups"));
+        r.finish(out);
+        return match (repeat, groups) {
+            (Some(v), None) => int(v, 1..=MAX_TABLE, out).map(Table::Repeat),
+            (None, Some(v)) => int(v, 1..=MAX_TABLE, out).map(Table::Groups),
+            _ => {
+                let d = Diagnostic::error("a table is a list, `{ repeat = … }` or `{ groups = … }`").at(&value.span, "");
+                out.push(d.help("for example `rows = { repeat = 2 }`"));
+                None
+            }
+        };
+    }
+    let items = array(value, "a list of positions", out)?;
+    let mut list = Vec::new();
+    for item in items {
+        let range = match &item.kind {
+            Kind::Integer(i) => i32::try_from(*i).ok().filter(|&i| i >= -1).map(|i| i..i + 1),
+            Kind::String(text) => {
+                text.split_once("..").and_then(|(a, b)| Some(a.parse::<u16>().ok()?.into()..b.parse::<i32>().ok()?))
+            }
+            _ => None,
+        };
+        match range {
+            Some(range) if range.len() + list.len() <= MAX_TABLE => list.extend(range),
+            _ => {
+                let d = Diagnostic::error("this is no position of an axis").at(&item.span, "a number from -1, or a range");
+                out.push(d.help("for example `[0, 0, \"4..8\"]`"));
+                return None;
+            }
+        }
+    }
+    Some(Table::List(list))
+}
+
+/// What an `interpolate` makes of an axis.
+fn check_taps(value: &Value, out: &mut Diagnostics) -> Option<Taps> {
+    if let Kind::Table(t) = &value.kind {
+        let mut r = Reader::new(t, &value.span, "this table");
+        let size = r.need("size", "size = 8", out).and_then(|v| int(v, 1..=MAX_SIDE, out));
+        let align = r.get("align").map_or(Some(Align::Centers), |v| word(v, &Align::WORDS, out));
+        r.finish(out);
+        return Some(Taps::Size(size?, align?));
+    }
+    let mut all = Vec::new();
+    for item in array(value, "a table or a list of [low, high, weight]", out)? {
+        let [low, high, weight] = array(item, "[low, high, weight]", out)? else {
+            out.push(Diagnostic::error("expected [low, high, weight of high]").at(&item.span, ""));
+            return None;
+        };
+        let (low, high) = (int(low, 0..=MAX_SIDE, out), int(high, 0..=MAX_SIDE, out));
+        let weight = number(weight, "a finite number", |x| (x as f32).is_finite(), out);
+        all.push(Tap { low: low?, high: high?, weight: Real::new(weight? as f32) });
+    }
+    Some(Taps::List(all))
 }
 
 /// What is said of a variance's constant.

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use mnc_runtime::params::Activation;
+use mnc_runtime::params::{Activation, BinaryKind, Tap};
 
-use super::lower::{CONV, DENSE, lower};
-use super::{Around, Body, Layer, Norm, TensorName, Window};
+use super::lower::{CONV, DENSE, TRANSPOSED, lower};
+use super::{Align, Around, Body, Layer, Norm, Table, Taps, TensorName, Window};
 use crate::diag::{Diagnostics, Source, Span};
 use crate::front::check::Frame;
 use crate::ir::op::BatchNorm;
@@ -19,7 +19,9 @@ pub(in crate::front) struct Stored {
     pub(super) id: ConstId,
     /// In the checkpoint.
     pub(super) shape: Vec<usize>,
-    /// The dimension of the checkpoint that each of the op's is.
+    /// The same elements with the dimensions that are turned to the op's order.
+    pub(super) dims: Vec<usize>,
+    /// The dimension among `dims` that each of the op's is.
     pub(super) perm: Vec<usize>,
 }
 
@@ -122,7 +124,11 @@ impl Describe<'_> {
 
     /// The tensor of `id`, called `name` unless it has a name.
     fn tensor(&mut self, id: ConstId, name: String, shape: Vec<usize>, perm: &[usize]) -> TensorName {
-        let stored = Stored { id, shape, perm: perm.to_vec() };
+        self.turned(id, name, shape.clone(), shape, perm)
+    }
+
+    fn turned(&mut self, id: ConstId, name: String, shape: Vec<usize>, dims: Vec<usize>, perm: &[usize]) -> TensorName {
+        let stored = Stored { id, shape, dims, perm: perm.to_vec() };
         let name = match self.named.get(&id) {
             // One that is read in two orders is there twice.
             Some(known) if self.tensors.get(known) == Some(&stored) => known.clone(),
@@ -197,14 +203,44 @@ impl Describe<'_> {
                 let weight = self.tensor(d.weight, format!("{name}.weight"), vec![d.out_c, d.in_c], &DENSE);
                 Body::Dense { out: d.out_c, weight, bias: self.bias(d.bias, &name) }
             }
+            Op::ConvTranspose(c) => {
+                if c.act != Activation::None {
+                    return refuse("fused parts");
+                }
+                let [h, w] = c.kernel;
+                let (group_in, group_out) = (c.in_c / c.groups, c.out_c / c.groups);
+                let dims = vec![c.groups, group_in, group_out, h, w];
+                let weight = self.turned(c.weight, format!("{name}.weight"), vec![c.in_c, group_out, h, w], dims, &TRANSPOSED);
+                let window = Window { kernel: c.kernel, stride: c.stride, dilation: c.dilation, padding: Around::Sides(c.pad) };
+                let (groups, output_padding, bias) = (c.groups, c.output_padding, self.bias(c.bias, &name));
+                Body::ConvTranspose { out: c.out_c, groups, window, output_padding, weight, bias }
+            }
+            Op::PRelu(slope) => Body::PRelu { weight: self.vector(*slope, format!("{name}.weight")) },
             Op::BatchNorm(b) => Body::BatchNorm(self.norm(b, &name, ["weight", "bias", "mean", "variance"])),
             Op::Act(act) => {
                 activation = *act;
                 Body::Activation
             }
-            Op::Add(Activation::None) => Body::Add,
+            Op::Add(Activation::None) => Body::Binary(BinaryKind::Add),
             Op::Scale(Activation::None) => Body::Scale,
-            Op::Add(_) | Op::Scale(_) => return refuse("a fused activation"),
+            Op::Binary(b) if b.act == Activation::None => Body::Binary(b.kind),
+            Op::Add(_) | Op::Scale(_) | Op::Binary(_) => return refuse("a fused activation"),
+            Op::Concat(axis) => Body::Concat(*axis),
+            Op::Gather(g) => {
+                let x = graph.input_shapes(id)[0];
+                let table = |table: &Option<Vec<i32>>, n: usize| table.as_ref().map(|t| Table::shortest(t, n));
+                let tables = [table(&g.rows, x.h), table(&g.columns, x.w), table(&g.channels, x.c)];
+                Body::Gather { tables, fill: g.fill.get() }
+            }
+            Op::Interpolate { rows, columns } => {
+                let x = graph.input_shapes(id)[0];
+                let same = |taps: &[Tap], n: usize| Taps::Size(n, Align::Start).of(n) == taps;
+                let taps = |taps: &[Tap], n: usize| (!same(taps, n)).then(|| Taps::shortest(taps, n));
+                Body::Interpolate([taps(rows, x.h), taps(columns, x.w)])
+            }
+            Op::Reshape(shape) => Body::Reshape(*shape),
+            Op::Transpose(order) => Body::Transpose(*order),
+            Op::Mean { axes } => Body::Mean(*axes),
             Op::Pad(p) => {
                 let value = match p.value.map(|v| graph.consts.get(v)) {
                     None => 0.0,
@@ -219,15 +255,6 @@ impl Describe<'_> {
             }
             Op::GlobalPool => Body::GlobalAvgPool,
             Op::Softmax => Body::Softmax,
-            Op::PRelu(_)
-            | Op::Binary(_)
-            | Op::Concat(_)
-            | Op::Gather(_)
-            | Op::Reshape(_)
-            | Op::Transpose(_)
-            | Op::Mean { .. }
-            | Op::Interpolate { .. }
-            | Op::ConvTranspose(_) => return refuse("an operation"),
             Op::Constant(value) => {
                 let shape = graph.shape(id);
                 let value = self.tensor(*value, format!("{name}.value"), vec![shape.h, shape.w, shape.c], &[0, 1, 2]);
@@ -236,7 +263,7 @@ impl Describe<'_> {
         };
         let mut last = id;
         let mut batch_norm = None;
-        if let Body::Conv { .. } | Body::Depthwise { .. } | Body::Dense { .. } = body
+        if let Body::Conv { .. } | Body::Depthwise { .. } | Body::ConvTranspose { .. } | Body::Dense { .. } = body
             && let Some(next) = self.follower(last, &name, ".bn")
             && let Op::BatchNorm(b) = graph.op(next)
         {
@@ -275,8 +302,9 @@ pub(in crate::front) fn name_chains(graph: &mut Graph) {
     for id in graph.topo() {
         let name = graph.node(id).name.clone();
         let only = |graph: &Graph, id: NodeId| graph.single_user(id).filter(|&u| graph.inputs_of(u).len() == 1);
-        let weighted = matches!(graph.op(id), Op::Conv(_) | Op::Depthwise(_) | Op::Dense(_));
-        let leads = weighted || matches!(graph.op(id), Op::BatchNorm(_) | Op::Add(_) | Op::Scale(_) | Op::Pool(_));
+        let weighted = matches!(graph.op(id), Op::Conv(_) | Op::Depthwise(_) | Op::ConvTranspose(_) | Op::Dense(_));
+        let leads = weighted
+            || matches!(graph.op(id), Op::BatchNorm(_) | Op::Add(_) | Op::Scale(_) | Op::Binary(_) | Op::Pool(_) | Op::Concat(_));
         if !leads || name.ends_with(".bn") {
             continue;
         }

@@ -3,14 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mnc_runtime::params::{Activation, PoolKind};
+use mnc_runtime::params::{Activation, BinaryKind, PoolKind, Real};
 
-use super::{Around, Body, Layer, Norm, TensorName, Window};
+use super::{Align, Around, Body, Layer, Norm, Table, Taps, TensorName, Window};
 use crate::diag::{Diagnostic, Diagnostics, Span, nearest};
 use crate::front::ast::{MAX_CHANNELS, MAX_ELEMENTS, MAX_NODES, MAX_WEIGHTS};
 use crate::front::check::Frame;
 use crate::front::lower::normalize;
-use crate::ir::op::{BatchNorm, Conv, Dense, Depthwise, Pad, Pool};
+use crate::ir::op::{BatchNorm, Binary, Conv, ConvTranspose, Dense, Depthwise, Gather, Pad, Pool};
 use crate::ir::{ConstId, Graph, NodeId, Op, Padding, Shape};
 
 /// What a tensor is to its layer.
@@ -34,6 +34,8 @@ pub(in crate::front) struct Wanted<'a> {
     pub(in crate::front) tensor: &'a TensorName,
     /// As it stands in a checkpoint.
     pub(in crate::front) shape: Vec<usize>,
+    /// The same elements with the dimensions that are turned to the op's order.
+    pub(super) dims: Vec<usize>,
     pub(in crate::front) role: Role,
 }
 
@@ -42,6 +44,9 @@ pub(in crate::front) type Source<'a> = dyn FnMut(&Wanted<'_>) -> Result<Vec<f32>
 
 /// The order of a checkpoint's dimensions in the op: `[out, in, h, w]` to `[h, w, in, out]`.
 pub(super) const CONV: [usize; 4] = [2, 3, 1, 0];
+/// `[groups, in / groups, out / groups, h, w]`, which a checkpoint has as `[in, out / groups, h, w]`, to
+/// `[h, w, in / groups, groups, out / groups]`.
+pub(super) const TRANSPOSED: [usize; 5] = [3, 4, 1, 0, 2];
 /// `[out, in]` to `[in, out]`.
 pub(super) const DENSE: [usize; 2] = [1, 0];
 
@@ -128,7 +133,7 @@ struct Lower<'s, 'f> {
 
 /// `name` as wanted with a shape.
 fn wanted(tensor: &TensorName, shape: Vec<usize>, role: Role) -> Wanted<'_> {
-    Wanted { tensor, shape, role }
+    Wanted { tensor, dims: shape.clone(), shape, role }
 }
 
 impl Lower<'_, '_> {
@@ -191,7 +196,7 @@ impl Lower<'_, '_> {
         }
         let data = (self.source)(wanted)?;
         let sorted = perm.iter().enumerate().all(|(i, &p)| i == p);
-        let id = self.graph.consts.add(if sorted { data } else { turned(&data, &wanted.shape, perm) });
+        let id = self.graph.consts.add(if sorted { data } else { turned(&data, &wanted.dims, perm) });
         self.shared.insert(key, id);
         Ok(id)
     }
@@ -298,6 +303,28 @@ impl Lower<'_, '_> {
                 let op = Depthwise { channels, multiplier, kernel, stride, dilation, pad, pad_value, weight, bias, act };
                 self.add(layer, "", Op::Depthwise(op), &[x])
             }
+            Body::ConvTranspose { out, groups, window, output_padding, weight, bias } => {
+                let x = one()?;
+                let in_c = self.graph.shape(x).c;
+                let (out_c, groups, kernel) = (*out, *groups, window.kernel);
+                if !in_c.is_multiple_of(groups) || !out_c.is_multiple_of(groups) {
+                    return wrong(format!("{groups} groups do not divide {in_c} input and {out_c} output channels"));
+                }
+                let (group_in, group_out) = (in_c / groups, out_c / groups);
+                let mut wanted = wanted(weight, vec![in_c, group_out, kernel[0], kernel[1]], Role::Weight { fan_in: group_in });
+                wanted.dims = vec![groups, group_in, group_out, kernel[0], kernel[1]];
+                let weight = self.tensor(&wanted, &TRANSPOSED)?;
+                let bias = self.bias(bias.as_ref(), out_c)?;
+                let pad = self.padding(window, x);
+                let (stride, dilation, output_padding) = (window.stride, window.dilation, *output_padding);
+                let op = ConvTranspose { in_c, out_c, kernel, stride, dilation, groups, pad, output_padding, weight, bias, act };
+                self.add(layer, "", Op::ConvTranspose(op), &[x])
+            }
+            Body::PRelu { weight } => {
+                let c = self.graph.shape(one()?).c;
+                let slope = self.vector(weight, c, Role::Bias)?;
+                self.add(layer, "", Op::PRelu(slope), inputs)
+            }
             Body::Dense { out, weight, bias } => {
                 let x = one()?;
                 let (in_c, out_c) = (self.graph.shape(x).c, *out);
@@ -310,7 +337,33 @@ impl Lower<'_, '_> {
                 self.norm(layer, "", norm, x)
             }
             Body::Activation => self.add(layer, "", Op::Act(layer.activation), inputs),
-            Body::Add => self.add(layer, "", Op::Add(act), inputs),
+            Body::Binary(kind) => {
+                let alike = matches!(inputs, [a, b] if self.graph.shape(*a) == self.graph.shape(*b));
+                let op = if *kind == BinaryKind::Add && alike { Op::Add(act) } else { Op::Binary(Binary { kind: *kind, act }) };
+                self.add(layer, "", op, inputs)
+            }
+            Body::Concat(axis) => self.add(layer, "", Op::Concat(*axis), inputs),
+            Body::Gather { tables, fill } => {
+                let x = self.graph.shape(one()?);
+                let of = |table: &Option<Table>, n: usize| table.as_ref().map(|t| t.of(n)).transpose();
+                match (of(&tables[0], x.h), of(&tables[1], x.w), of(&tables[2], x.c)) {
+                    (Ok(rows), Ok(columns), Ok(channels)) => {
+                        let gather = Gather { rows, columns, channels, fill: Real::new(*fill) };
+                        self.add(layer, "", Op::Gather(gather), inputs)
+                    }
+                    (Err(e), ..) | (_, Err(e), _) | (.., Err(e)) => wrong(e),
+                }
+            }
+            Body::Interpolate([rows, columns]) => {
+                let x = self.graph.shape(one()?);
+                let same = |n: usize| Taps::Size(n, Align::Start).of(n);
+                let rows = rows.as_ref().map_or_else(|| same(x.h), |t| t.of(x.h));
+                let columns = columns.as_ref().map_or_else(|| same(x.w), |t| t.of(x.w));
+                self.add(layer, "", Op::Interpolate { rows, columns }, inputs)
+            }
+            Body::Reshape(shape) => self.add(layer, "", Op::Reshape(*shape), inputs),
+            Body::Transpose(order) => self.add(layer, "", Op::Transpose(*order), inputs),
+            Body::Mean(axes) => self.add(layer, "", Op::Mean { axes: *axes }, inputs),
             Body::Scale => self.add(layer, "", Op::Scale(act), inputs),
             Body::Pad { padding, value } => {
                 let c = self.graph.shape(one()?).c;

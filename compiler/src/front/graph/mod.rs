@@ -48,11 +48,19 @@
 //! |---|---|---|
 //! | `conv` | `out`, `kernel` (1), `stride` (1), `dilation` (1), `groups` (1), `padding` (0), `bias` (false), `batch_norm` (false) | `weight` (`<layer>.weight`) `[out, in / groups, h, w]`, `bias` `[out]` |
 //! | `depthwise` | the same without `out` and `groups`; `multiplier` (1) | `[in * multiplier, 1, h, w]` |
+//! | `conv_transpose` | those of `conv`; `padding` (0) is cut off the result, `output_padding` (0) added to it below and on the right | `[in, out / groups, h, w]` |
 //! | `dense` | `out`, `bias`, `batch_norm` | `[out, in]` |
 //! | `batch_norm` | `eps` (1e-5) | `weight`, `bias`, `mean`, `variance`, each `[c]` |
 //! | `activation` | `activation` | |
-//! | `add` | | |
+//! | `prelu` | | `weight` `[c]`: the slope below 0 |
+//! | `add`, `sub`, `mul`, `div` | two inputs, either of which may have one row, column or channel for many | |
 //! | `scale` | the first input times the second, one number a channel | |
+//! | `concat` | `axis` (`"channels"`, `"rows"` or `"columns"`) of any number of inputs | |
+//! | `gather` | `rows`, `columns`, `channels` (all): which are taken, and `fill` (0); below | |
+//! | `interpolate` | `rows`, `columns` (as they are): linear resizing; below | |
+//! | `reshape` | `height`, `width`, `channels` (1): the same elements in the same order | |
+//! | `transpose` | `order`: which axis of the input each of the result's is, `["columns", "rows", "channels"]` say | |
+//! | `mean` | `axes`, such as `["rows"]` | |
 //! | `pad` | `padding`, `value` (0) | |
 //! | `max_pool`, `avg_pool` | `kernel`, `stride` (`kernel`), `padding` (0); `count_padding` (false) of `avg_pool` | |
 //! | `global_avg_pool`, `softmax` | | |
@@ -62,23 +70,35 @@
 //! `[top, left, bottom, right]`. A tensor key is true for the name in brackets or the name itself. `batch_norm` is true or a table of
 //! the keys of `batch_norm`; its tensors are `<layer>.bn.weight`, `.bias`, `.running_mean`, `.running_var` unless it says otherwise.
 //! Layers that name the same tensor share it.
+//!
+//! What a `gather` takes of an axis is a list of positions and ranges without their ends (`[0, 0, "4..8"]`), -1 being the `fill`; or
+//! `{ repeat = 2 }`, each so many times in a row; or `{ groups = 2 }`, one of each group in turn (a channel shuffle). What an
+//! `interpolate` makes of one is `{ size = 8, align = "centers" }` (or `"corners"`: first and last elements stay, or `"start"`: the
+//! first do), or a list of `[low, high, weight of high]`.
 
 mod describe;
 mod lower;
+mod simplify;
+mod tables;
 mod text;
 mod weights;
 
 use std::path::{Path, PathBuf};
 
-use mnc_runtime::params::{Activation, PoolKind};
+use mnc_runtime::params::{Activation, Axis, BinaryKind, PoolKind};
 
 pub(super) use self::describe::{canonical, described, name_chains};
+pub(super) use self::simplify::{clip, is_sixth, simplify};
+pub(super) use self::tables::{Align, Table, Taps, tap};
 use super::ast::PadRule;
 use super::check::Frame;
 use super::value::Value;
 use super::{Loaded, Net, check, labels};
 use crate::diag::{Diagnostics, Span};
 use crate::ir::{Padding, Shape, verify};
+
+/// Longest table of a `gather`.
+pub(super) const MAX_TABLE: usize = super::ast::MAX_CHANNELS;
 
 /// A tensor of the checkpoint, and where the spec names it.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,11 +154,33 @@ pub(super) enum Body {
         weight: TensorName,
         bias: Option<TensorName>,
     },
+    ConvTranspose {
+        out: usize,
+        groups: usize,
+        window: Window,
+        output_padding: [usize; 2],
+        weight: TensorName,
+        bias: Option<TensorName>,
+    },
     BatchNorm(Norm),
+    PRelu {
+        weight: TensorName,
+    },
     /// The layer's `activation` is all there is to it.
     Activation,
-    Add,
+    Binary(BinaryKind),
     Scale,
+    Concat(Axis),
+    /// Rows, columns, channels.
+    Gather {
+        tables: [Option<Table>; 3],
+        fill: f32,
+    },
+    /// Rows, columns.
+    Interpolate([Option<Taps>; 2]),
+    Reshape(Shape),
+    Transpose([usize; 3]),
+    Mean([bool; 3]),
     Pad {
         padding: Padding,
         value: f32,

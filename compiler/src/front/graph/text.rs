@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use mnc_runtime::params::{Activation, PoolKind};
+use mnc_runtime::params::{Activation, Axis, BinaryKind, PoolKind};
 
 use super::describe::{is_even, layer_name};
-use super::{Around, Body, Layer, Norm, TensorName, Window};
+use super::{Around, Body, Layer, Norm, Table, Taps, TensorName, Window};
 use crate::front::ast::PadRule;
 use crate::front::{ColorOrder, Filter, Net, PassOptions, PlanOptions, Prefer, Resize, Separate, Stream};
 use crate::ir::{Graph, NodeId};
@@ -223,6 +223,35 @@ impl Keys<'_> {
     }
 }
 
+/// Axes in words.
+const AXES: [&str; 3] = ["rows", "columns", "channels"];
+
+/// A table of a `gather`: runs as ranges.
+fn positions(table: &Table) -> String {
+    let list = match table {
+        Table::Repeat(times) => return format!("{{ repeat = {times} }}"),
+        Table::Groups(groups) => return format!("{{ groups = {groups} }}"),
+        Table::List(list) => list,
+    };
+    let mut parts = Vec::new();
+    let mut at = 0;
+    while at < list.len() {
+        let run = list[at..]
+            .iter()
+            .enumerate()
+            .take_while(|&(i, &p)| list[at] >= 0 && i64::from(p) == i64::from(list[at]) + i as i64)
+            .count();
+        if run >= 3 {
+            parts.push(format!("\"{}..{}\"", list[at], i64::from(list[at]) + run as i64));
+            at += run;
+        } else {
+            parts.push(list[at].to_string());
+            at += 1;
+        }
+    }
+    format!("[{}]", parts.join(", "))
+}
+
 /// An activation as `activation = …` says it.
 fn activation(act: Activation) -> String {
     match act {
@@ -264,6 +293,57 @@ fn write_layer(out: &mut String, layer: &Layer, shape: &str, before: &str) {
             }
             keys.weights(weight, bias.as_ref());
         }
+        Body::ConvTranspose { out, groups, window, output_padding, weight, bias } => {
+            keys.put("out", out);
+            keys.window(window, false);
+            keys.pair("output_padding", *output_padding, [0, 0]);
+            if *groups != 1 {
+                keys.put("groups", groups);
+            }
+            keys.weights(weight, bias.as_ref());
+        }
+        Body::PRelu { weight } => keys.tensor("weight", weight, "weight"),
+        Body::Concat(Axis::C) => {}
+        Body::Concat(Axis::H) => keys.put("axis", "\"rows\""),
+        Body::Concat(Axis::W) => keys.put("axis", "\"columns\""),
+        Body::Gather { tables, fill } => {
+            for (key, table) in AXES.into_iter().zip(tables) {
+                if let Some(table) = table {
+                    keys.put(key, positions(table));
+                }
+            }
+            if *fill != 0.0 {
+                keys.put("fill", real(*fill));
+            }
+        }
+        Body::Interpolate(taps) => {
+            for (key, taps) in AXES.into_iter().zip(taps) {
+                match taps {
+                    None => {}
+                    Some(Taps::Size(size, align)) => keys.put(key, format!("{{ size = {size}, align = \"{}\" }}", align.word())),
+                    Some(Taps::List(list)) => {
+                        let all: Vec<String> =
+                            list.iter().map(|t| format!("[{}, {}, {}]", t.low, t.high, real(t.weight.get()))).collect();
+                        keys.put(key, format!("[{}]", all.join(", ")));
+                    }
+                }
+            }
+        }
+        Body::Reshape(shape) => {
+            for (key, n) in [("height", shape.h), ("width", shape.w), ("channels", shape.c)] {
+                if n != 1 {
+                    keys.put(key, n);
+                }
+            }
+        }
+        Body::Transpose(order) => {
+            let words = order.map(|axis| quoted(AXES[axis]));
+            keys.put("order", format!("[{}]", words.join(", ")));
+        }
+        Body::Mean(axes) => {
+            let words: Vec<String> = AXES.into_iter().zip(axes).filter(|(_, on)| **on).map(|(word, _)| quoted(word)).collect();
+            keys.put("axes", format!("[{}]", words.join(", ")));
+        }
         Body::Dense { out, weight, bias } => {
             keys.put("out", out);
             keys.weights(weight, bias.as_ref());
@@ -297,7 +377,7 @@ fn write_layer(out: &mut String, layer: &Layer, shape: &str, before: &str) {
             keys.put("channels", shape.c);
             keys.tensor("value", value, "value");
         }
-        Body::Activation | Body::Add | Body::Scale | Body::GlobalAvgPool | Body::Softmax => {}
+        Body::Activation | Body::Binary(_) | Body::Scale | Body::GlobalAvgPool | Body::Softmax => {}
     }
     if let Some(norm) = &layer.batch_norm {
         keys.batch_norm(norm);
@@ -322,8 +402,19 @@ fn op(body: &Body) -> &'static str {
         Body::Dense { .. } => "dense",
         Body::BatchNorm(_) => "batch_norm",
         Body::Activation => "activation",
-        Body::Add => "add",
+        Body::Binary(BinaryKind::Add) => "add",
+        Body::Binary(BinaryKind::Sub) => "sub",
+        Body::Binary(BinaryKind::Mul) => "mul",
+        Body::Binary(BinaryKind::Div) => "div",
         Body::Scale => "scale",
+        Body::Concat(_) => "concat",
+        Body::Gather { .. } => "gather",
+        Body::Interpolate(_) => "interpolate",
+        Body::Reshape(_) => "reshape",
+        Body::Transpose(_) => "transpose",
+        Body::Mean(_) => "mean",
+        Body::PRelu { .. } => "prelu",
+        Body::ConvTranspose { .. } => "conv_transpose",
         Body::Pad { .. } => "pad",
         Body::Pool { kind: PoolKind::Max, .. } => "max_pool",
         Body::Pool { kind: PoolKind::Average, .. } => "avg_pool",

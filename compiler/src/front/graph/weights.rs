@@ -126,7 +126,7 @@ impl Stored {
             return data.to_vec();
         }
         // The op has dimension `perm[i]` of the checkpoint at `i`: back again.
-        let dims: Vec<usize> = self.perm.iter().map(|&p| self.shape[p]).collect();
+        let dims: Vec<usize> = self.perm.iter().map(|&p| self.dims[p]).collect();
         let back: Vec<usize> = (0..dims.len()).map(|p| self.perm.iter().position(|&q| q == p).expect("a permutation")).collect();
         turned(data, &dims, &back)
     }

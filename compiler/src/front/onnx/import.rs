@@ -14,7 +14,7 @@ use super::view::{View, row_major};
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::front::Preprocess;
 use crate::front::ast::{MAX_ELEMENTS, MAX_NODES, MAX_WEIGHTS};
-use crate::front::graph::name_chains;
+use crate::front::graph::{name_chains, simplify};
 use crate::front::lower::normalize;
 use crate::ir::{ConstId, Graph, NodeId, Op, Shape};
 
@@ -79,6 +79,8 @@ pub(super) struct Import<'a> {
     pub(super) graph: Graph,
     /// Version of ONNX's operators.
     pub(super) opset: i64,
+    /// Pictures are `[1, h, w, c]` throughout.
+    pub(super) channels_last: bool,
     /// Everything computed so far, by name.
     values: HashMap<&'a str, Value>,
     /// Constants of the file that nobody has asked for yet.
@@ -129,6 +131,7 @@ pub(super) fn import<'a>(
     let mut import = Import {
         graph: Graph::default(),
         opset: model.opset,
+        channels_last: model.channels_last,
         values: HashMap::new(),
         initializers: model.graph.initializers.iter().map(|(name, c)| (*name, c)).collect(),
         external,
@@ -453,7 +456,8 @@ impl<'a> Import<'a> {
             let view = match self.values.get(name) {
                 Some(Value::Computed(view)) => view.clone(),
                 Some(Value::Constant(_)) => return Err(wrong("is a constant: it does not depend on the input")),
-                Some(Value::Unknown) | None => return Err(wrong("is made by no node")),
+                Some(Value::Unknown) => return Err(wrong("is a further result of a node, which mnc does not compute")),
+                None => return Err(wrong("is made by no node")),
             };
             let node = Node { name, op: "output", ..Node::default() };
             let attrs = Attrs::of(&node).map_err(|e| wrong(&e.0))?;
@@ -466,6 +470,7 @@ impl<'a> Import<'a> {
             self.graph.outputs.push(id);
             self.graph.output_names.push(called.clone());
         }
+        simplify(&mut self.graph);
         name_chains(&mut self.graph);
         Ok(Imported { graph: self.graph, files: self.external.files, read: self.read })
     }

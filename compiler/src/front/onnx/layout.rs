@@ -118,11 +118,16 @@ impl<'a> Import<'a> {
         Ok(View::plain(node, &dims))
     }
 
-    /// The node that a caller gets: pictures as rows, columns, channels; all else in the order of the model.
+    /// The node that a caller gets: pictures, four axes with a batch of 1, as rows, columns, channels; all else in the order of the
+    /// model.
     pub(super) fn delivered(&mut self, at: &At<'_, 'a>, view: &View) -> Result<NodeId, Refusal> {
-        let shape = self.graph.shape(view.node);
-        if *view == View::nchw(view.node, shape) {
+        let nchw = View::nchw(view.node, self.graph.shape(view.node));
+        // `[1, h, w, c]` already, by a transpose at the end.
+        if *view == nchw.transposed(&[0, 2, 3, 1]) || !self.channels_last && *view == nchw {
             return Ok(view.node);
+        }
+        if !self.channels_last && view.axes.len() == 4 && view.axes[0].is_empty() {
+            return self.pixels(at, view);
         }
         // One axis is a list of numbers whatever it is called.
         if view.axes.iter().filter(|a| !a.is_empty()).count() <= 1 && view.axes.concat().len() <= 1 {
@@ -135,6 +140,20 @@ impl<'a> Import<'a> {
     pub(super) fn placed(&mut self, at: &At<'_, 'a>, view: &View, k: usize) -> Result<(View, usize), Refusal> {
         if let Some(axis) = graph_axis(view, self.graph.shape(view.node), k) {
             return Ok((view.clone(), axis));
+        }
+        // All of a graph axis in another order: only that need be sorted.
+        let shape = self.graph.shape(view.node);
+        let sizes = [shape.h, shape.w, shape.c];
+        if let Some(axis) = view.axes[k].first().map(|f| f.axis)
+            && view.axes[k].iter().all(|f| f.axis == axis)
+            && size(&view.axes[k]) == sizes[axis]
+        {
+            let mut target: Target = [H, W, C].map(|a| view.axes.iter().flatten().copied().filter(|f| f.axis == a).collect());
+            target.iter_mut().for_each(|t| t.sort_by_key(|f| std::cmp::Reverse(f.stride)));
+            target[axis].clone_from(&view.axes[k]);
+            let mut view = View { node: self.laid(at, view, &target)?, axes: view.axes.clone() };
+            view.axes[k] = whole(axis, sizes[axis]);
+            return Ok((view, axis));
         }
         let (h, w, c) = (view.axes[..k].concat(), view.axes[k].clone(), view.axes[k + 1..].concat());
         let node = self.laid(at, view, &[h, w, c])?;

@@ -12,9 +12,9 @@
 //!
 //! # Inputs and outputs
 //! A batch that is left open is 1. An input of four axes is a picture: `[1, c, h, w]`, or `[1, h, w, c]` if its last axis has 1, 3 or
-//! 4 elements and its second has not; the net takes it as rows, columns, channels. So does it give results that are pictures.
-//! Every other input or result has the model's own order of elements. Several inputs are the list `inputs` of `[net]`, each with the
-//! keys of `input` (`--set inputs.1.height=64`).
+//! 4 elements and its second has not; the net takes it as rows, columns, channels. So does it give results of four axes, but for those
+//! that the model itself has turned to `[1, h, w, c]`, which stay as they are. Every other input or result has the model's own order
+//! of elements. Several inputs are the list `inputs` of `[net]`, each with the keys of `input` (`--set inputs.1.height=64`).
 
 mod attrs;
 mod fold;

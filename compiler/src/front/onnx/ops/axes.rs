@@ -3,8 +3,9 @@
 use super::super::fold::{self, Call, axes, axis, indexed, order, parts, reduced_axes, reshaped};
 use super::super::import::{At, Import, Refusal, Value, unsupported};
 use super::super::layout::graph_axis;
-use super::super::tensor::Tensor;
+use super::super::tensor::{Tensor, bounded};
 use super::super::view::{C, H, View, W, cut, size, whole};
+use crate::front::ast::MAX_ELEMENTS;
 use crate::ir::op::Pad;
 use crate::ir::{Op, Padding};
 
@@ -44,16 +45,24 @@ pub(super) fn transpose<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<
     Ok(view.transposed(&order(at.attrs.ints("perm"), view.axes.len())?))
 }
 
-/// `Expand` to a shape that is there already
+/// `Expand`
 pub(super) fn expand<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
-    let view = import.computed(at, 0)?;
+    let mut view = import.computed(at, 0)?;
     let shape = import.constant(at, 1, "shape")?.ok_or("it has no shape".to_owned())?;
     let dims = view.dims();
     let to = fold::broadcast(&dims, &fold::sizes(&shape)?)?;
-    if to.iter().product::<usize>() != dims.iter().product::<usize>() {
-        return unsupported!("of computed tensors");
+    if bounded(&to, MAX_ELEMENTS).is_none() {
+        return Err(Refusal::Wrong(format!("a tensor of {to:?} is too large")));
     }
-    view.reshaped(&to).ok_or_else(|| Refusal::Wrong("it changes the number of elements".into()))
+    let mut ones = vec![1; to.len() - dims.len()];
+    ones.extend(&dims);
+    view = view.reshaped(&ones).expect("axes of size 1 change nothing");
+    for (k, (&from, &to)) in ones.iter().zip(&to).enumerate() {
+        if from != to {
+            view = take(import, at, &view, k, &vec![Some(0); to], 0.0)?;
+        }
+    }
+    Ok(view)
 }
 
 /// `Concat`
@@ -89,7 +98,7 @@ pub(super) fn concat<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<Vie
 }
 
 /// `view` with only the elements at `positions` of its axis `k`; `None` there stands for `fill`.
-fn take<'a>(
+pub(super) fn take<'a>(
     import: &mut Import<'a>,
     at: &At<'_, 'a>,
     view: &View,
@@ -142,7 +151,7 @@ pub(super) fn gather<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<Vie
     let k = axis(at.attrs.int_or("axis", 0), view.axes.len())?;
     let indices = import.constant(at, 1, "indices")?.ok_or("it has no indices".to_owned())?;
     let positions = indexed(&indices, size(&view.axes[k]))?;
-    if positions.len() > crate::front::ast::MAX_ELEMENTS / 16 {
+    if positions.len() > MAX_ELEMENTS / 16 {
         return Err(Refusal::Wrong("its result is too large".into()));
     }
     let mut view = take(import, at, &view, k, &positions.into_iter().map(Some).collect::<Vec<_>>(), 0.0)?;
@@ -173,8 +182,8 @@ pub(super) fn pad<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, 
     if pads.len() != 2 * which.len() {
         return Err(Refusal::Wrong(format!("{} pads for {} axes", pads.len(), which.len())));
     }
-    let limit = crate::front::ast::MAX_SIDE as i64;
-    if let Some(p) = pads.iter().find(|p| p.abs() > limit) {
+    let limit = crate::front::ast::MAX_SIDE as u64;
+    if let Some(p) = pads.iter().find(|p| p.unsigned_abs() > limit) {
         return Err(Refusal::Wrong(format!("{p} in its pads is not within {limit}")));
     }
     let mode = at.attrs.text("mode").unwrap_or("constant");

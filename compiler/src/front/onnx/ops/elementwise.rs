@@ -10,7 +10,8 @@ use super::super::tensor::{Data, Tensor};
 use super::super::view::{C, View};
 use mnc_runtime::params::Real;
 
-use crate::ir::op::{Activation, BatchNorm};
+use crate::front::graph::{clip, is_sixth};
+use crate::ir::op::{Activation, BatchNorm, Binary, BinaryKind};
 use crate::ir::{Op, Shape};
 
 /// `activation` of input 0, wherever it lies.
@@ -68,13 +69,8 @@ pub(super) fn hard_sigmoid<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Resu
     activate(import, at, Activation::HardSigmoid(Real::new(alpha), Real::new(beta)))
 }
 
-/// Whether `x` is a sixth up to rounding of the last two bits.
-fn is_sixth(x: f32) -> bool {
-    (x - 1.0 / 6.0).abs() <= 3e-8
-}
-
 /// `Clip`
-pub(super) fn clip<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
+pub(super) fn clipped<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
     let mut bound = |i: usize, name: &str, default: f32| -> Result<f32, Refusal> {
         // Attributes before version 11.
         if let Some(f) = at.attrs.float(name) {
@@ -86,18 +82,61 @@ pub(super) fn clip<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View,
         }
     };
     let (min, max) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
-    match (min, max) {
-        (f32::NEG_INFINITY | f32::MIN, f32::INFINITY | f32::MAX) => import.computed(at, 0),
-        (0.0, 6.0) => activate(import, at, Activation::Relu6),
-        (0.0, f32::INFINITY | f32::MAX) => activate(import, at, Activation::Relu),
-        _ if min.is_nan() || max.is_nan() => Err(Refusal::Wrong("its bounds are no numbers".into())),
-        _ => activate(import, at, Activation::Clip(Real::new(min), Real::new(max))),
+    if min.is_nan() || max.is_nan() {
+        return Err(Refusal::Wrong("its bounds are no numbers".into()));
+    }
+    match clip(min, max) {
+        Activation::None => import.computed(at, 0),
+        act => activate(import, at, act),
     }
 }
 
 /// `PRelu`
-pub(super) fn prelu<'a>(_: &mut Import<'a>, _: &At<'_, 'a>) -> Result<View, Refusal> {
-    unsupported!("")
+pub(super) fn prelu<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
+    let view = import.computed(at, 0)?;
+    let slope = import.weights(at, 1, "slopes")?;
+    let Some(places) = channels(import.graph.shape(view.node), &view, &slope) else {
+        // What is above 0, and the slopes times what is below.
+        let mut part =
+            |act| Ok::<_, Refusal>(View { node: import.add(at, "part", Op::Act(act), &[view.node])?, axes: view.axes.clone() });
+        let (above, below) = (part(Activation::Relu)?, part(clip(f32::NEG_INFINITY, 0.0))?);
+        let slope = import.constant_view(at, &slope)?;
+        let below = two(import, at, &below, &slope, "Mul")?;
+        return two(import, at, &above, &below, "Add");
+    };
+    let data = slope.floats().unwrap_or_default();
+    let slope = import.consts(places.into_iter().map(|i| data[i]).collect())?;
+    let node = import.add(at, "", Op::PRelu(slope), &[view.node])?;
+    Ok(View { node, axes: view.axes })
+}
+
+/// `Max` and `Min` of a tensor and numbers
+pub(super) fn bound<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
+    let (mut view, mut limit) = (None, None);
+    for i in 0..at.node.inputs.len() {
+        match import.value(at, i)? {
+            Some(Value::Computed(v)) if view.is_none() => view = Some(v),
+            Some(Value::Constant(t)) if limit.is_none() && t.len() == 1 => limit = t.scalar(),
+            Some(Value::Unknown) => return Err(Refusal::Silent),
+            _ => return unsupported!("of several tensors"),
+        }
+    }
+    let (Some(view), Some(limit)) = (view, limit) else { return unsupported!("of one tensor") };
+    if limit.is_nan() {
+        return Err(Refusal::Wrong("its bound is no number".into()));
+    }
+    let act = if at.node.op == "Max" { clip(limit, f32::INFINITY) } else { clip(f32::NEG_INFINITY, limit) };
+    let node = import.add(at, "", Op::Act(act), &[view.node])?;
+    Ok(View { node, axes: view.axes })
+}
+
+/// `Dropout`, which computes nothing at inference
+pub(super) fn dropout<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
+    let training = import.constant(at, 2, "training mode")?;
+    if training.is_some_and(|t| t.data != Data::Bool(vec![false])) {
+        return unsupported!("in training mode");
+    }
+    import.computed(at, 0)
 }
 
 /// What computes nothing at inference.
@@ -219,6 +258,10 @@ fn affine<'a>(import: &mut Import<'a>, at: &At<'_, 'a>, view: &View, scale: Vec<
     Ok(View { node, axes: view.axes.clone() })
 }
 
+fn binary_op(kind: BinaryKind) -> Op {
+    Op::Binary(Binary { kind, act: Activation::None })
+}
+
 /// `op` of two tensors in the graph.
 fn two<'a>(import: &mut Import<'a>, at: &At<'_, 'a>, a: &View, b: &View, op: &str) -> Result<View, Refusal> {
     let rank = a.axes.len().max(b.axes.len());
@@ -256,7 +299,10 @@ fn two<'a>(import: &mut Import<'a>, at: &At<'_, 'a>, a: &View, b: &View, op: &st
         "Add" if same => (Op::Add(Activation::None), [x, y]),
         "Mul" if same_c && one_pixel(y) => (Op::Scale(Activation::None), [x, y]),
         "Mul" if same_c && one_pixel(x) => (Op::Scale(Activation::None), [y, x]),
-        _ => return unsupported!("of two computed tensors"),
+        "Add" => (binary_op(BinaryKind::Add), [x, y]),
+        "Sub" => (binary_op(BinaryKind::Sub), [x, y]),
+        "Mul" => (binary_op(BinaryKind::Mul), [x, y]),
+        _ => (binary_op(BinaryKind::Div), [x, y]),
     };
     let node = import.add(at, "", kind, &inputs)?;
     Ok(View { node, axes })

@@ -4,7 +4,7 @@ use crate::front::ast::{MAX_CHANNELS, MAX_KERNEL, MAX_SIDE};
 use crate::front::onnx::import::{At, Import, Refusal, unsupported};
 use crate::front::onnx::tensor::Tensor;
 use crate::front::onnx::view::View;
-use crate::ir::op::{Activation, Conv, Depthwise, Pad, Pool, PoolKind};
+use crate::ir::op::{Activation, Conv, ConvTranspose, Depthwise, Pad, Pool, PoolKind};
 use crate::ir::{NodeId, Op, Padding, Shape};
 
 /// The window of a node, one axis or two.
@@ -159,8 +159,57 @@ pub(super) fn conv<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View,
 }
 
 /// `ConvTranspose`
-pub(super) fn conv_transpose<'a>(_: &mut Import<'a>, _: &At<'_, 'a>) -> Result<View, Refusal> {
-    unsupported!("")
+pub(super) fn conv_transpose<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
+    let view = import.computed(at, 0)?;
+    let rank = view.axes.len();
+    let x = import.pixels(at, &view)?;
+    let shape = import.graph.shape(x);
+    let weight = import.weights(at, 1, "weights")?;
+    let ([in_c, group_out], kernel) = kernel_of(&weight, rank)?;
+    let groups = usize::try_from(at.attrs.int_or("group", 1)).unwrap_or(0);
+    let out_c = group_out.saturating_mul(groups);
+    if groups == 0 || in_c != shape.c || !in_c.is_multiple_of(groups) || out_c > MAX_CHANNELS {
+        let of = &weight.dims;
+        return Err(Refusal::Wrong(format!("weights of shape {of:?} in {groups} groups do not fit {} channels", shape.c)));
+    }
+    let Window { kernel, stride, dilation, mut pad } = window(at, rank, shape, Some(kernel))?;
+    let numbers = |name: &str| -> Result<Option<[usize; 2]>, Refusal> {
+        // Zero is a number here, which `pair` knows only as one too few.
+        let list: Option<Vec<i64>> = at.attrs.ints(name).map(|l| l.iter().map(|i| i.saturating_add(1)).collect());
+        let list = list.map(|l| pair(&l, rank, MAX_SIDE, name)).transpose()?;
+        Ok(list.map(|[y, x]| if rank == 3 { [0, x - 1] } else { [y - 1, x - 1] }))
+    };
+    let mut output_padding = numbers("output_padding")?.unwrap_or([0, 0]);
+    let same = at.attrs.text("auto_pad").is_some_and(|p| p.starts_with("SAME"));
+    let mut wanted = numbers("output_shape")?;
+    if same && wanted.is_none() {
+        wanted = Some([shape.h * stride[0], shape.w * stride[1]]);
+    }
+    if let Some(wanted) = wanted {
+        let upper = at.attrs.text("auto_pad") == Some("SAME_UPPER");
+        let mut cut = [(0, 0); 2];
+        for (i, n) in [shape.h, shape.w].into_iter().enumerate().filter(|&(i, _)| rank == 4 || i == 1) {
+            let full = (n - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 + output_padding[i];
+            // More than there is comes as padding behind.
+            output_padding[i] += wanted[i].saturating_sub(full);
+            let all = full.saturating_sub(wanted[i]);
+            cut[i] = if upper { (all / 2, all - all / 2) } else { (all - all / 2, all / 2) };
+        }
+        pad = Padding { top: cut[0].0, left: cut[1].0, bottom: cut[0].1, right: cut[1].1 };
+    }
+    let bias = bias(import, at, out_c)?;
+    // [g][i][o][tap] to [tap][i][g][o]
+    let (taps, group_in) = (kernel[0] * kernel[1], in_c / groups);
+    let data = weight.floats().unwrap_or_default();
+    let mut turned = Vec::with_capacity(data.len());
+    for (tap, i) in (0..taps).flat_map(|tap| (0..group_in).map(move |i| (tap, i))) {
+        turned.extend((0..out_c).map(|o| data[((o / group_out * group_in + i) * group_out + o % group_out) * taps + tap]));
+    }
+    let weight = import.consts(turned)?;
+    let act = Activation::None;
+    let op = ConvTranspose { in_c, out_c, kernel, stride, dilation, groups, pad, output_padding, weight, bias, act };
+    let y = import.add(at, "", Op::ConvTranspose(op), &[x])?;
+    Ok(import.of_pixels(y, rank))
 }
 
 /// `MaxPool` and `AveragePool`
@@ -177,17 +226,17 @@ pub(super) fn pool<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View,
         return unsupported!("with dilations");
     }
     let kind = if at.node.op == "MaxPool" { PoolKind::Max } else { PoolKind::Average };
-    let ceil = at.attrs.int_or("ceil_mode", 0) == 1;
     let mut count_padding = kind == PoolKind::Average && at.attrs.int_or("count_include_pad", 0) == 1;
-    // What `ceil_mode` adds below never counts: then what does is zeros that are there.
-    if count_padding && ceil {
-        x = padded(import, at, x, pad)?;
-        (pad, count_padding) = (Padding::ZERO, false);
-    }
-    if ceil {
-        let x = import.graph.shape(x);
-        pad.bottom += beyond(x.h + pad.top, pad.bottom, kernel[0], stride[0]);
-        pad.right += beyond(x.w + pad.left, pad.right, kernel[1], stride[1]);
+    if at.attrs.int_or("ceil_mode", 0) == 1 {
+        let bottom = beyond(shape.h + pad.top, pad.bottom, kernel[0], stride[0]);
+        let right = beyond(shape.w + pad.left, pad.right, kernel[1], stride[1]);
+        // What is added here never counts: then what does is zeros that are there.
+        if count_padding {
+            x = padded(import, at, x, pad)?;
+            (pad, count_padding) = (Padding::ZERO, false);
+        }
+        pad.bottom += bottom;
+        pad.right += right;
     }
     let y = import.add(at, "", Op::Pool(Pool { kind, kernel, stride, pad, count_padding }), &[x])?;
     Ok(import.of_pixels(y, rank))
