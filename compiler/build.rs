@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The functions of the library.
-const SYMBOLS: [&str; 2] = ["mnc_rt_2_begin", "mnc_rt_2_stage"];
+const SYMBOLS: [&str; 2] = ["mnc_rt_3_begin", "mnc_rt_3_stage"];
 
 fn main() {
     let variable = |name: &str| std::env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"));

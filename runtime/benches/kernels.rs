@@ -13,7 +13,7 @@ use divan::counter::ItemsCount;
 use mnc_runtime::isa::Isa;
 use mnc_runtime::kernel::{self, Residual};
 use mnc_runtime::pack;
-use mnc_runtime::params::{Activation, Conv, Depthwise, Pointwise};
+use mnc_runtime::params::{Activation, Conv, Depthwise, Method, Pointwise};
 
 fn main() {
     divan::main();
@@ -119,6 +119,7 @@ fn conv(in_h: usize, in_c: usize, out_c: usize, stride: usize) -> Layer<Conv> {
         pad_top: 1,
         pad_left: 1,
         act: Activation::Relu6,
+        method: Method::Direct,
     };
     Layer {
         p,

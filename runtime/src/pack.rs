@@ -3,6 +3,7 @@
 //! * `panels`, for [`crate::kernel::pointwise`] and [`crate::kernel::conv`]: a `[k][n]` matrix as `[ceil(n / 16)][k][16]`, so a
 //!   register tile of sixteen output channels reads one panel from front to back.
 //! * `grouped`: the same for each group of a convolution in groups, one behind the other.
+//! * `winograd`: the weights of 3x3 windows, `[9][c][n]`, as `[16][c][n]` for [`crate::params::Method::Winograd`], which are then packed so.
 //! * `depthwise`: `[taps][c]` as `[ceil(c / 16)][taps][16]`: a vector of sixteen lanes reads a block's taps from front to back, one of
 //!   eight reads one half of every row.
 //!
@@ -40,6 +41,28 @@ pub fn grouped(groups: usize, k: usize, n: usize, w: &[f32], out: &mut [f32]) {
     assert_eq!(out.len(), grouped_len(groups, k, n), "panels of {groups} groups of {k} x {n} matrices");
     for (group, out) in out.chunks_exact_mut(panels_len(k, n).max(1)).enumerate() {
         blocks(k, n, groups * n, &w[group * n..], out);
+    }
+}
+
+/// Transforms `w`, weights `[3][3][elements]`, to `[4][4][elements]`: `G g G^T` with the `G` of F(2x2, 3x3) (Lavin and Gray 2015, section
+/// 4.1), added up in f64 and rounded once. Panics where a length is another.
+#[expect(clippy::cast_possible_truncation, reason = "computed in f64, stored in f32")]
+pub fn winograd(elements: usize, w: &[f32], out: &mut [f32]) {
+    assert_eq!(w.len(), 9 * elements, "weights of 3x3 windows");
+    assert_eq!(out.len(), 16 * elements, "weights of transformed windows");
+    // Twice `G`, whose elements are whole numbers.
+    const G: [[f64; 3]; 4] = [[2.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [0.0, 0.0, 2.0]];
+    for (at, to) in out.chunks_exact_mut(elements.max(1)).enumerate() {
+        let (rows, columns) = (G[at / 4], G[at % 4]);
+        for (i, to) in to.iter_mut().enumerate() {
+            let mut sum = 0.0;
+            for (ky, row) in rows.into_iter().enumerate() {
+                for (kx, column) in columns.into_iter().enumerate() {
+                    sum += row * column * f64::from(w[(ky * 3 + kx) * elements + i]);
+                }
+            }
+            *to = (sum / 4.0) as f32;
+        }
     }
 }
 

@@ -10,7 +10,7 @@ mod rearrange;
 
 pub use rearrange::{binary, concat, conv_transpose, gather, interpolate, mean, prelu, transpose};
 
-use crate::params::{Activation, Conv, Depthwise, Pool, PoolKind};
+use crate::params::{Activation, Conv, Depthwise, Method, Pool, PoolKind};
 
 /// Output channels summed at a time, so that weights are read in the order in which they stand.
 const BLOCK: usize = 32;
@@ -187,6 +187,7 @@ pub fn dense(in_c: usize, out_c: usize, act: Activation, x: &[f32], w: &[f32], b
         pad_top: 0,
         pad_left: 0,
         act,
+        method: Method::Direct,
     };
     conv(&p, x, w, bias, None, None, y);
 }
@@ -407,6 +408,7 @@ mod tests {
             pad_top: 0,
             pad_left: 0,
             act: Activation::None,
+            method: Method::Direct,
         };
         let mut y = [0.0; 4];
         conv(&p, &x, &[1.0; 4], Some(&[0.5]), None, Some(&[0.0, 0.0, 0.0, 100.0]), &mut y);
@@ -445,6 +447,7 @@ mod tests {
             pad_top: 0,
             pad_left: 0,
             act: Activation::None,
+            method: Method::Direct,
         };
         let mut y = [0.0; 4];
         let w = [1.0, 10.0, 1.0, 10.0, 2.0, 20.0, 2.0, 20.0];

@@ -196,7 +196,7 @@ fn engines_agree_with_the_reference() {
                 let what = format!("{name} {form}, {}", engine.name);
                 assert_close(&expected, &infer(&mut *(engine.compile)(&plan), &case.input), &bound, &what);
             }
-            let grouped = plan::Options { grouped: true, ..plan::Options::LAYERED };
+            let grouped = plan::Options { grouped: true, winograd: true, ..plan::Options::LAYERED };
             let plan = plan::build(&graph, meta("net"), &grouped).unwrap();
             if !plan.steps().any(|s| variant(s).contains("groups")) {
                 continue;

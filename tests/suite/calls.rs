@@ -34,7 +34,7 @@ fn calls_give_the_bits_of_native() {
     let mut streamed = 0;
     for seed in 0..60 {
         for (threads, prefer) in [(1, Prefer::Speed), (1, Prefer::Memory), (2, Prefer::Speed), (3, Prefer::Memory)] {
-            let (plan, x) = random(seed, &Options { threads, prefer, stream: Stream::Auto, grouped: true });
+            let (plan, x) = random(seed, &Options { threads, prefer, stream: Stream::Auto, grouped: true, winograd: true });
             streamed += plan.stages.iter().filter(|s| s.steps.len() > 1).count();
             let want = infer(&mut NativeNet::new(plan.clone(), Isa::detect()), &x);
             let mut jit = compile_jit(&plan).expect("code");
@@ -84,7 +84,8 @@ fn self_contained_code_says_what_it_does_not_know() {
     let alone = |plan: &Plan| compile_jit_with(plan, JitOptions { self_contained: true });
     let graph = shipped("mobilenet_v2", "0.5", 96);
     let plan = |threads, stream| {
-        plan::build(&graph, meta("v2"), &Options { threads, prefer: Prefer::Speed, stream, grouped: true }).expect("a plan")
+        plan::build(&graph, meta("v2"), &Options { threads, prefer: Prefer::Speed, stream, grouped: true, winograd: true })
+            .expect("a plan")
     };
     assert!(alone(&plan(1, Stream::Never)).is_ok());
     let error = alone(&plan(2, Stream::Never)).err().expect("threads");
@@ -95,10 +96,14 @@ fn self_contained_code_says_what_it_does_not_know() {
             .expect("rings");
     assert!(matches!(&error, ClifError::Streamed { what: "a ring of rows", step } if !step.is_empty()), "{error}");
     assert!(error.diagnostic().help.is_some());
-    let graph = shipped("mobilenet_edgetpu_v2_xs", "1.0", 32);
-    let by = |grouped| plan::build(&graph, meta("edgetpu"), &Options { grouped, ..Options::LAYERED }).expect("a plan");
+    let small = shipped("mobilenet_edgetpu_v2_xs", "1.0", 32);
+    let by = |grouped| plan::build(&small, meta("edgetpu"), &Options { grouped, ..Options::LAYERED }).expect("a plan");
     let error = alone(&by(true)).err().expect("groups");
     assert!(matches!(&error, ClifError::Streamed { what: "groups of channels", step } if !step.is_empty()), "{error}");
+    let graph = shipped("mobilenet_edgetpu_v2_xs", "1.0", 96);
+    let options = Options { grouped: true, winograd: true, ..Options::LAYERED };
+    let error = alone(&plan::build(&graph, meta("edgetpu"), &options).expect("a plan")).err().expect("filtering");
+    assert!(matches!(&error, ClifError::Streamed { what: "transformed weights", step } if !step.is_empty()), "{error}");
     let (plan, x) = (by(false), vec![0.5; 32 * 32 * 3]);
     alone(&plan).expect("a dense plan is run");
     let want = infer(&mut NativeNet::new(plan, Isa::detect()), &x);

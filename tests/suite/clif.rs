@@ -241,8 +241,7 @@ proptest! {
         padded: bool, residual in residuals(), strip in 1usize..9, seed in 0u64..1 << 40,
     ) {
         let p = params::Conv {
-            in_h, in_w, in_c, out_h, out_w, out_c, groups: 1, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, act,
-        };
+            in_h, in_w, in_c, out_h, out_w, out_c, groups: 1, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, act, method: params::Method::Direct };
         let mut planner = Planner::new(Shape::hwc(in_h, in_w, in_c), Shape::hwc(out_h, out_w, out_c));
         let k = kernel_h * kernel_w * in_c;
         let w = random(k * out_c, seed);
@@ -436,6 +435,7 @@ fn check_pointwise(p: &params::Pointwise, residual: usize, strip: usize, seed: u
         pad_top: 0,
         pad_left: 0,
         act,
+        method: params::Method::Direct,
     };
     let mut expected = vec![0.0; h * w * out_c];
     reference::conv(&conv, &x, &weights, Some(&b), None, r.as_deref(), &mut expected);
@@ -503,6 +503,7 @@ fn small_net() -> Planner {
         pad_top: 1,
         pad_left: 1,
         act,
+        method: params::Method::Direct,
     };
     let kernel = Kernel::Conv { params: conv, weight: stem, bias: stem_bias, pad_value: None, residual: Residual::None };
     p.step(kernel, Place::Input(0), Shape::hwc(9, 9, 3), a, stem_shape, 5);
@@ -633,8 +634,7 @@ fn wrong_plans_are_refused() {
     #[rustfmt::skip]
     let conv = params::Conv {
         in_h: 1, in_w: 1, in_c: 10, out_h: 1, out_w: 1, out_c: 10, groups: 2, kernel_h: 1, kernel_w: 1, stride_h: 1, stride_w: 1, dilation_h: 1, dilation_w: 1,
-        pad_top: 0, pad_left: 0, act,
-    };
+        pad_top: 0, pad_left: 0, act, method: params::Method::Direct };
     let (weight, bias, pad_value, residual) = (WeightId(0), WeightId(0), None, Residual::None);
     for (kernel, part) in [
         (Kernel::Conv { params: conv, weight, bias, pad_value, residual }, "knows no groups of channels"),

@@ -132,8 +132,12 @@ fn emitted_code_of_random_nets_computes_what_the_graphs_do() {
         // every way to plan: threads, streaming, for speed and for memory
         let stream = [plan::Stream::Auto, plan::Stream::Never, plan::Stream::Always][seed as usize % 3];
         let prefer = [plan::Prefer::Speed, plan::Prefer::Memory][seed as usize / 3 % 2];
-        let plan =
-            plan::build(&graph, meta, &plan::Options { threads: 1 + seed as usize % 4, prefer, stream, grouped: true }).unwrap();
+        let plan = plan::build(
+            &graph,
+            meta,
+            &plan::Options { threads: 1 + seed as usize % 4, prefer, stream, grouped: true, winograd: true },
+        )
+        .unwrap();
         let options = rust::Options {
             type_name: rust::type_name(&name),
             docs: Vec::new(),

@@ -12,7 +12,7 @@ use crate::r#gen;
 use crate::plan::{PEAKS, breaks, meta, shipped, small};
 
 fn build(graph: &Graph, threads: usize, prefer: Prefer, stream: Stream) -> Plan {
-    plan::build(graph, meta("net"), &Options { threads, prefer, stream, grouped: true }).unwrap()
+    plan::build(graph, meta("net"), &Options { threads, prefer, stream, grouped: true, winograd: true }).unwrap()
 }
 
 fn mib(bytes: usize) -> String {
@@ -347,8 +347,10 @@ fn a_spec_says_what_its_plan_is_for() {
     };
     assert_eq!(load(&[]), Ok(Options::default()));
     let set = load(&[("plan.threads", "2"), ("plan.prefer", "memory"), ("plan.stream", "always")]);
-    assert_eq!(set, Ok(Options { threads: 2, prefer: Prefer::Memory, stream: Stream::Always, grouped: true }));
+    assert_eq!(set, Ok(Options { threads: 2, prefer: Prefer::Memory, stream: Stream::Always, grouped: true, winograd: true }));
+    assert_eq!(load(&[("plan.winograd", "false")]), Ok(Options { winograd: false, ..Options::default() }));
     for (key, value, part) in [
+        ("plan.winograd", "maybe", "expected"),
         ("plan.threads", "0", "0 is not within 1 to 64"),
         ("plan.threads", "two", "expected an integer"),
         ("plan.prefer", "quick", "quick"),

@@ -168,16 +168,19 @@ pub struct PlanOptions {
     /// Whether kernels know groups of channels; else convolutions in groups are dense ones with zeros between groups. Not in a
     /// spec: back ends ask for it.
     pub grouped: bool,
+    /// Whether 3x3 convolutions at stride 1 may be computed with fewer products, by `params::Method::Winograd`, where that is faster.
+    /// It rounds more, and a number that is not finite spreads to its neighbours. Needs `grouped`.
+    pub winograd: bool,
 }
 
 impl PlanOptions {
     /// One dense kernel at a time over whole tensors, by one thread.
-    pub const LAYERED: Self = Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Never, grouped: false };
+    pub const LAYERED: Self = Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Never, grouped: false, winograd: false };
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Auto, grouped: true }
+        Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Auto, grouped: true, winograd: true }
     }
 }
 

@@ -129,6 +129,7 @@ fn conv(c: &Conv, consts: &Consts, shapes: &[Shape], out: Shape, x: &[&[f32]], y
         pad_top: c.pad.top,
         pad_left: c.pad.left,
         act: c.act,
+        method: params::Method::Direct,
     };
     let weight = consts.get(c.weight);
     let bias = c.bias.map(|b| consts.get(b));
@@ -165,6 +166,7 @@ fn transposed_params(c: &ConvTranspose, x: Shape, out: Shape) -> params::Conv {
         pad_top: c.pad.top,
         pad_left: c.pad.left,
         act: c.act,
+        method: params::Method::Direct,
     }
 }
 

@@ -13,6 +13,7 @@ use super::rows::{self, Rows};
 use super::select::{Class, Layer};
 use super::{Estimate, Split};
 use mnc_runtime::pack::PANEL;
+use mnc_runtime::params::Method;
 
 /// What the model knows of a core.
 struct Machine {
@@ -80,9 +81,14 @@ impl Machine {
         let (width, channels) = (layer.shape.w, layer.shape.c);
         let pixels = rows * width;
         let work = match layer.class {
-            Class::Product { taps, groups, pooled } => {
+            Class::Product { taps, groups, pooled, method } => {
                 let panels = groups * (channels / groups).div_ceil(PANEL);
                 let pixels = if pooled { layer.input.h * layer.input.w } else { pixels };
+                // A pixel of four outputs takes 16 products where the sum has 9, and a fourth of that for the transforms.
+                let (pixels, taps) = match method {
+                    Method::Direct => (pixels, taps),
+                    Method::Winograd => (rows.div_ceil(2) * width.div_ceil(2), taps * 20 / 9),
+                };
                 let tiles = pixels.div_ceil(6);
                 // Fewer than four pixels do not fill the pipes.
                 let filled = pixels.max(4 * tiles) as f64;
@@ -119,7 +125,8 @@ impl Machine {
 /// Bytes of the weights of `layer`.
 fn weights(layer: &Layer) -> f64 {
     match layer.class {
-        Class::Product { taps, .. } => 4.0 * (taps * layer.shape.c) as f64,
+        Class::Product { taps, method: Method::Direct, .. } => 4.0 * (taps * layer.shape.c) as f64,
+        Class::Product { taps, method: Method::Winograd, .. } => 4.0 * (taps * 16 / 9 * layer.shape.c) as f64,
         Class::Window { taps, aligned: _ } => 4.0 * (taps * layer.shape.c) as f64,
         Class::Elementwise { .. } | Class::Mean | Class::Whole => 0.0,
     }
@@ -311,6 +318,7 @@ pub(super) fn estimate(cycles: f64, layered: f64) -> Estimate {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Options;
     use super::super::select::layers;
     use super::*;
     use crate::ir::op::{self, Activation};
@@ -341,7 +349,7 @@ mod tests {
         };
         let y = g.add("y", Op::Conv(conv), &[x]).unwrap();
         g.outputs.push(y);
-        layers(&g, by_groups).unwrap().remove(0)
+        layers(&g, &Options { grouped: by_groups, ..Options::LAYERED }).unwrap().remove(0)
     }
 
     /// Cycles at the 3.22 GHz of the machine that was measured, from the rates that a prototype reached there.

@@ -610,7 +610,7 @@ fn ports(graph: &Graph) -> (Vec<Port>, Vec<Port>) {
 }
 
 fn build_as(graph: &Graph, meta: Meta, options: &Options, decisions: Option<&Decisions>) -> Result<Plan, PlanError> {
-    let mut layers = select::layers(graph, options.grouped)?;
+    let mut layers = select::layers(graph, options)?;
     let (inputs, outputs) = ports(graph);
     let input_bytes: Vec<usize> = inputs.iter().map(|p| p.tensor.bytes()).collect();
     let layerwise = match options.stream {

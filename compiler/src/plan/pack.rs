@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use mnc_runtime::pack;
+use mnc_runtime::params::Method;
 
 use super::{ALIGN, Entry, WeightId, Weights};
 use crate::ir::op::Conv;
@@ -59,6 +60,7 @@ impl Layout {
 enum Key {
     Const(ConstId, Layout),
     Expanded(ConstId, usize, Layout),
+    Transformed(ConstId, Layout),
     Zeros(usize),
 }
 
@@ -93,10 +95,14 @@ impl<'g> Packer<'g> {
     }
 
     /// The weights of a convolution in panels for a kernel of `groups` groups: as many as it has, or one, whose weights are zero
-    /// outside of its groups' blocks.
-    pub(super) fn conv(&mut self, conv: &Conv, groups: usize, name: &str) -> Result<WeightId, Overflow> {
+    /// outside of its groups' blocks. Transformed where the method asks for that.
+    pub(super) fn conv(&mut self, conv: &Conv, groups: usize, method: Method, name: &str) -> Result<WeightId, Overflow> {
         let taps = conv.kernel[0].checked_mul(conv.kernel[1]).ok_or(Overflow)?;
         let (k, n) = (taps.checked_mul(conv.in_c / groups).ok_or(Overflow)?, conv.out_c / groups);
+        match method {
+            Method::Direct => {}
+            Method::Winograd => return self.transformed(conv, name),
+        }
         if groups > 1 {
             return self.constant(conv.weight, Layout::Groups { groups, k, n }, name);
         }
@@ -110,6 +116,24 @@ impl<'g> Packer<'g> {
         }
         layout.len(0).and_then(|len| len.checked_mul(4)).ok_or(Overflow)?;
         let entry = self.push(conv.dense_weight(self.consts), layout, name)?;
+        self.seen.insert(key, entry);
+        Ok(entry)
+    }
+
+    /// Weights of 3x3 windows as [`Method::Winograd`] reads them.
+    fn transformed(&mut self, conv: &Conv, name: &str) -> Result<WeightId, Overflow> {
+        let (in_c, n) = (conv.in_c / conv.groups, conv.out_c / conv.groups);
+        let k = in_c.checked_mul(16).ok_or(Overflow)?;
+        let layout = if conv.groups == 1 { Layout::Panels { k, n } } else { Layout::Groups { groups: conv.groups, k, n } };
+        let key = Key::Transformed(conv.weight, layout);
+        if let Some(&known) = self.seen.get(&key) {
+            return Ok(known);
+        }
+        layout.len(0).and_then(|len| len.checked_mul(4)).ok_or(Overflow)?;
+        let elements = in_c * conv.out_c;
+        let mut transformed = vec![0.0; 16 * elements];
+        pack::winograd(elements, self.consts.get(conv.weight), &mut transformed);
+        let entry = self.push(Cow::Owned(transformed), layout, name)?;
         self.seen.insert(key, entry);
         Ok(entry)
     }

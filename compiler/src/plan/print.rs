@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::{Buffer, Kernel, Memory, Place, Plan, Prefer, Proof, Residual, Split, Stage, Step};
-use mnc_runtime::params::{Activation, PoolKind};
+use mnc_runtime::params::{Activation, Method, PoolKind};
 
 /// Columns of the memory map at most, and its rows.
 const MAP: (usize, usize) = (120, 24);
@@ -214,6 +214,10 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
             name += &dilation([p.dilation_h, p.dilation_w]);
             if p.groups != 1 {
                 name += &format!(" in {} groups", p.groups);
+            }
+            match p.method {
+                Method::Direct => {}
+                Method::Winograd => name += ", Winograd",
             }
             (name, p.act)
         }

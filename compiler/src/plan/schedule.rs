@@ -237,7 +237,7 @@ mod tests {
     fn the_search_finds_the_least_peak_of_all_orders() {
         for widths in [&[(64, 32), (256, 16), (128, 64)][..], &[(512, 256), (64, 16)], &[(32, 32), (32, 16), (640, 16)]] {
             let g = branches(widths);
-            let units = stages::layered(&select::layers(&g, true).unwrap());
+            let units = stages::layered(&select::layers(&g, &crate::plan::Options::default()).unwrap());
             let net = Net::new(&units);
             let order = search(&net, 100_000);
             let (_, peak) = net.follow(|s| order.units.get(s.count).copied());
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn a_search_that_stops_still_gives_an_order_and_says_so() {
         let g = branches(&[(64, 32), (256, 16), (128, 64), (640, 32)]);
-        let units = stages::layered(&select::layers(&g, true).unwrap());
+        let units = stages::layered(&select::layers(&g, &crate::plan::Options::default()).unwrap());
         let order = search(&Net::new(&units), 3);
         let mut sorted = order.units.clone();
         sorted.sort_unstable();
@@ -268,7 +268,7 @@ mod tests {
             x = pool(&mut g, &format!("p{i}"), x);
         }
         g.outputs.push(x);
-        let order = order(&stages::layered(&select::layers(&g, true).unwrap()));
+        let order = order(&stages::layered(&select::layers(&g, &crate::plan::Options::default()).unwrap()));
         assert!(order.is_best);
         assert_eq!(order.units, (0..200).collect::<Vec<_>>());
     }

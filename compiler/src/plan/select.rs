@@ -4,11 +4,11 @@
 
 use super::pack::{Layout, Overflow, Packer};
 use super::rows::Rows;
-use super::{ALIGN, Kernel, Place, PlanError, Port, Residual, Step};
+use super::{ALIGN, Kernel, Options, Place, PlanError, Port, Prefer, Residual, Step};
 use crate::ir::{Graph, NodeId, Op, Shape, op};
 use mnc_runtime::kernel::FILL;
 use mnc_runtime::pack::PANEL;
-use mnc_runtime::params::{self, Activation};
+use mnc_runtime::params::{self, Activation, Method};
 
 /// A step to be: one graph node that an output depends on, or a copy that makes one. Every layer of [`layers`] leads to an output.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(super) enum Class {
         groups: usize,
         /// The mean over all pixels is taken at once.
         pooled: bool,
+        /// How the kernel goes about it.
+        method: Method,
     },
     /// Sums or maxima over windows of one channel each.
     Window {
@@ -82,8 +84,8 @@ enum Work {
     Copy,
 }
 
-/// The layers of `graph` in its own topological order; `grouped` if convolutions in groups are computed as such.
-pub(super) fn layers(graph: &Graph, grouped: bool) -> Result<Vec<Layer>, PlanError> {
+/// The layers of `graph` in its own topological order, by kernels that `options` allow.
+pub(super) fn layers(graph: &Graph, options: &Options) -> Result<Vec<Layer>, PlanError> {
     if graph.inputs.is_empty() || graph.outputs.is_empty() {
         return Err(PlanError::Ends { inputs: graph.inputs.len(), outputs: graph.outputs.len() });
     }
@@ -120,7 +122,7 @@ pub(super) fn layers(graph: &Graph, grouped: bool) -> Result<Vec<Layer>, PlanErr
         let x = graph.inputs_of(id).first().map_or(node.shape, |&r| graph.shape(r));
         let mut layer = Layer::new(&node.name, Work::Node(id), reads, x, node.shape)?;
         layer.overwritable = overwritable(&node.op, x, node.shape);
-        (layer.class, layer.rows) = class(&node.op, x, node.shape, grouped);
+        (layer.class, layer.rows) = class(&node.op, x, node.shape, options);
         layers.push(layer);
     }
     for (position, &id) in graph.outputs.iter().enumerate() {
@@ -155,6 +157,14 @@ impl Layer {
         match self.class {
             Class::Product { groups, .. } => groups,
             Class::Window { .. } | Class::Elementwise { .. } | Class::Mean | Class::Whole => 1,
+        }
+    }
+
+    /// The method of its kernel.
+    fn method(&self) -> Method {
+        match self.class {
+            Class::Product { method, .. } => method,
+            Class::Window { .. } | Class::Elementwise { .. } | Class::Mean | Class::Whole => Method::Direct,
         }
     }
 
@@ -204,19 +214,20 @@ fn overwritable(op: &Op, x: Shape, y: Shape) -> Vec<usize> {
 }
 
 /// How a layer of this op is computed, and row by row from which rows if at all.
-fn class(op: &Op, x: Shape, y: Shape, grouped: bool) -> (Class, Option<Rows>) {
+fn class(op: &Op, x: Shape, y: Shape, options: &Options) -> (Class, Option<Rows>) {
     let rows = |kernel: usize, stride: usize, pad: usize| {
         (y.h * y.w > 1).then_some(Rows { kernel, stride, pad, input: x.h, output: y.h })
     };
     let each = rows(1, 1, 0);
     match op {
         Op::Conv(c) => {
-            let groups = if grouped { c.groups } else { 1 };
+            let groups = if options.grouped { c.groups } else { 1 };
             let taps = c.kernel[0] * c.kernel[1] * (c.in_c / groups);
+            let method = method(c, y, options);
             let rows = if c.pool { None } else { rows(params::span(c.kernel[0], c.dilation[0]), c.stride[0], c.pad.top) };
-            (Class::Product { taps, groups, pooled: c.pool }, rows)
+            (Class::Product { taps, groups, pooled: c.pool, method }, rows)
         }
-        Op::Dense(d) => (Class::Product { taps: d.in_c, groups: 1, pooled: false }, None),
+        Op::Dense(d) => (Class::Product { taps: d.in_c, groups: 1, pooled: false, method: Method::Direct }, None),
         Op::Depthwise(d) => {
             let class = Class::Window { taps: d.kernel[0] * d.kernel[1], aligned: d.multiplier == 1 };
             (class, rows(params::span(d.kernel[0], d.dilation[0]), d.stride[0], d.pad.top))
@@ -234,7 +245,7 @@ fn class(op: &Op, x: Shape, y: Shape, grouped: bool) -> (Class, Option<Rows>) {
         Op::ConvTranspose(c) => {
             // What reaches an output element on average.
             let taps = (c.kernel[0] * c.kernel[1] * (c.in_c / c.groups)).div_ceil(c.stride[0] * c.stride[1]);
-            (Class::Product { taps, groups: c.groups, pooled: false }, None)
+            (Class::Product { taps, groups: c.groups, pooled: false, method: Method::Direct }, None)
         }
         Op::Input
         | Op::Constant(_)
@@ -248,6 +259,21 @@ fn class(op: &Op, x: Shape, y: Shape, grouped: bool) -> (Class, Option<Rows>) {
         | Op::Mean { .. }
         | Op::Interpolate { .. } => (Class::Whole, None),
     }
+}
+
+/// Floats of transformed weights up to which Winograd's filtering was measured to be faster: twice as fast where they stay in the second level
+/// of cache, 1.5 times with these, of 256 x 256 channels; those of 512 x 512 come from memory, and are no gain.
+const MOST_TRANSFORMED: usize = 1 << 20;
+
+/// How a convolution to `y` is computed: by Winograd's filtering where that is faster, which takes enough input channels to add up beside
+/// the transforms, output channels that fill a vector, and an output of several tiles.
+fn method(c: &op::Conv, y: Shape, options: &Options) -> Method {
+    let window = (c.kernel, c.stride, c.dilation) == ([3, 3], [1, 1], [1, 1]) && c.pad_value.is_none() && !c.pool;
+    let allowed = options.winograd && options.grouped && options.prefer == Prefer::Speed;
+    let in_c = c.in_c / c.groups;
+    let transformed = in_c.saturating_mul(c.out_c).saturating_mul(16);
+    let worth = in_c >= 8 && c.out_c / c.groups >= PANEL && y.h >= 8 && y.w >= 8 && transformed <= MOST_TRANSFORMED;
+    if window && allowed && worth { Method::Winograd } else { Method::Direct }
 }
 
 /// Where everything that a step touches stands.
@@ -289,7 +315,7 @@ pub(super) fn step(
         Work::Copy => (Kernel::Copy { len: layer.shape.elements() }, 0),
         Work::Node(id) => {
             let shapes: Vec<Shape> = operands.iter().map(|o| o.1).collect();
-            let kernel = kernel(graph, id, layer.groups(), &operands, over, first, packer)
+            let kernel = kernel(graph, id, (layer.groups(), layer.method()), &operands, over, first, packer)
                 .map_err(|Overflow| PlanError::TooLarge { node: layer.name.clone() })?;
             (kernel, graph.op(id).macs(&shapes, layer.shape))
         }
@@ -300,7 +326,7 @@ pub(super) fn step(
 fn kernel(
     graph: &Graph,
     id: NodeId,
-    groups: usize,
+    (groups, method): (usize, Method),
     operands: &[(Place, Shape)],
     over: Option<usize>,
     first: usize,
@@ -334,14 +360,14 @@ fn kernel(
                 (true, Some(_)) => Residual::InPlace,
                 (true, None) => Residual::From(operands[operands.len() - 1].0),
             };
-            let weight = packer.conv(c, groups, &named("weight"))?;
+            let weight = packer.conv(c, groups, method, &named("weight"))?;
             let bias = packer.bias(c.bias, groups, c.out_c / groups, &named("bias"))?;
             if c.is_pointwise() {
                 let params = params::Pointwise { h: x.h, w: x.w, in_c: c.in_c, out_c: c.out_c, act: c.act, pool: c.pool };
                 Kernel::Pointwise { params, weight, bias, residual }
             } else {
                 let pad_value = c.pad_value.map(|v| packer.constant(v, Layout::Padded(1), &named("pad_value"))).transpose()?;
-                Kernel::Conv { params: conv(c, groups, x, out), weight, bias, pad_value, residual }
+                Kernel::Conv { params: conv(c, groups, method, x, out), weight, bias, pad_value, residual }
             }
         }
         Op::Depthwise(d) => {
@@ -414,7 +440,7 @@ fn kernel(
     })
 }
 
-fn conv(c: &op::Conv, groups: usize, x: Shape, out: Shape) -> params::Conv {
+fn conv(c: &op::Conv, groups: usize, method: Method, x: Shape, out: Shape) -> params::Conv {
     params::Conv {
         in_h: x.h,
         in_w: x.w,
@@ -432,6 +458,7 @@ fn conv(c: &op::Conv, groups: usize, x: Shape, out: Shape) -> params::Conv {
         pad_top: c.pad.top,
         pad_left: c.pad.left,
         act: c.act,
+        method,
     }
 }
 
@@ -453,6 +480,7 @@ fn transposed(c: &op::ConvTranspose, x: Shape, out: Shape) -> params::Conv {
         pad_top: c.pad.top,
         pad_left: c.pad.left,
         act: c.act,
+        method: params::Method::Direct,
     }
 }
 

@@ -514,7 +514,7 @@ mod tests {
         let sum = g.add("sum", Op::Add(Activation::None), &[b, c]).unwrap();
         let end = pool(&mut g, "end", sum);
         g.outputs.push(end);
-        let layers = select::layers(&g, true).unwrap();
+        let layers = select::layers(&g, &crate::plan::Options::default()).unwrap();
         let options = Options { stream: Stream::Always, ..Options::default() };
         let units = choose(&layers, &[4096], &options);
         let names: Vec<Vec<&str>> = units.iter().map(|u| u.layers.iter().map(|&l| layers[l].name.as_str()).collect()).collect();

@@ -37,7 +37,7 @@ struct Cut {
 /// # Errors
 /// As [`super::build`].
 pub fn variants(graph: &Graph, options: &Options, decisions: &Decisions) -> Result<Vec<Variant>, PlanError> {
-    let layers = select::layers(graph, options.grouped)?;
+    let layers = select::layers(graph, options)?;
     let threads = options.threads.max(1);
     let name = |l: usize| layers[l].name.as_str();
     // What is weighed is what a change may win: the cycles of its layers by the model.
@@ -99,7 +99,7 @@ pub fn variants(graph: &Graph, options: &Options, decisions: &Decisions) -> Resu
     }
     all.sort_by(|a, b| b.0.total_cmp(&a.0));
     let mut variants: Vec<Variant> = all.into_iter().map(|v| v.1).collect();
-    let mut gapped = select::layers(graph, options.grouped)?;
+    let mut gapped = select::layers(graph, options)?;
     pitch::apply(&mut gapped);
     if gapped.iter().zip(&layers).any(|(a, b)| a.pitch != b.pitch) {
         let what = if decisions.gaps { "no gaps between pixels" } else { "gaps between pixels" };

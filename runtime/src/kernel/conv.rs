@@ -12,10 +12,10 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::tile::{self, Blocks, Spot, by_size};
-use super::{Residual, Rows, check_len, check_rows, check_windows, input_at, interior, size, taps_apart};
+use super::{Residual, Rows, check_len, check_rows, check_windows, input_at, interior, size, taps_apart, winograd};
 use crate::isa::{Isa, Job, Simd};
 use crate::pack::{PANEL, bias_len, panels_len};
-use crate::params::Conv;
+use crate::params::{Conv, Method};
 
 /// Input elements that a block of pixels may touch in each row of its window, and its bounds in pixels.
 const BLOCK_FLOATS: usize = 65536;
@@ -34,7 +34,7 @@ static ZEROS: [f32; 512] = [0.0; 512];
 
 /// `y = act(conv(x, w) + bias + residual)` for the output rows `rows`.
 ///
-/// `x` `[in_h, in_w, in_c]`; `w` packed by [`crate::pack::grouped`] with `k = kernel_h * kernel_w * in_c / groups`; `bias` of each
+/// `x` `[in_h, in_w, in_c]`; `w` packed as [`Conv::method`] says with `k = taps * in_c / groups`; `bias` of each
 /// group padded to [`bias_len`]; `pad_value` `[in_c]` is what stands outside of the input (zero where absent); `y` and the residual
 /// `[out_h, out_w, out_c]`. Panics where a length is another.
 #[expect(clippy::too_many_arguments, reason = "one slice an operand")]
@@ -55,7 +55,8 @@ pub fn conv(
     check_len("conv input", x.len(), size([p.in_h, p.in_w, p.in_c]));
     let (in_c, out_c) = p.group().unwrap_or_else(|| panic!("conv: {} groups of {} and {} channels", p.groups, p.in_c, p.out_c));
     let panels = out_c.div_ceil(PANEL);
-    check_len("conv weights", w.len(), size([p.groups, panels, p.kernel_h, p.kernel_w, in_c, PANEL]));
+    assert!(p.has_method() && (p.method == Method::Direct || pad_value.is_none()), "conv: {:?} cannot do {p:?}", p.method);
+    check_len("conv weights", w.len(), size([p.groups, panels, p.taps(), in_c, PANEL]));
     check_len("conv bias", bias.len(), size([p.groups, panels, PANEL]));
     check_len("conv output", y.len(), size([p.out_h, p.out_w, p.out_c]));
     if let Some(v) = pad_value {
@@ -128,25 +129,26 @@ impl Job for Call<'_> {
         let b = &self.0;
         let Some((in_c, out_c)) = b.p.group() else { return };
         let p = Conv { in_c, out_c, groups: 1, ..*b.p };
-        let panels = panels_len(p.kernel_h * p.kernel_w * in_c, out_c);
+        let panels = panels_len(p.taps() * in_c, out_c);
         for g in 0..b.p.groups {
             let (x, y) = (g * in_c, g * out_c);
             let columns = b.columns.start.clamp(y, y + out_c) - y..b.columns.end.clamp(y, y + out_c) - y;
-            dense(
-                s,
-                &Band {
-                    p: &p,
-                    rows: b.rows.clone(),
-                    columns,
-                    x: Rows { first: b.x.first.wrapping_add(x), ..b.x },
-                    w: b.w.wrapping_add(g * panels),
-                    bias: b.bias.wrapping_add(g * bias_len(out_c)),
-                    pad_value: b.pad_value.map(|v| v.wrapping_add(x)),
-                    residual: b.residual.map(|(at, pitch)| (at.wrapping_add(y), pitch)),
-                    y: b.y.wrapping_add(y),
-                    y_pitch: b.y_pitch,
-                },
-            );
+            let group = Band {
+                p: &p,
+                rows: b.rows.clone(),
+                columns,
+                x: Rows { first: b.x.first.wrapping_add(x), ..b.x },
+                w: b.w.wrapping_add(g * panels),
+                bias: b.bias.wrapping_add(g * bias_len(out_c)),
+                pad_value: b.pad_value.map(|v| v.wrapping_add(x)),
+                residual: b.residual.map(|(at, pitch)| (at.wrapping_add(y), pitch)),
+                y: b.y.wrapping_add(y),
+                y_pitch: b.y_pitch,
+            };
+            match p.method {
+                Method::Direct => dense(s, &group),
+                Method::Winograd => s.outline(winograd::Dense { b: &group }),
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ mod pool;
 mod rearrange;
 mod softmax;
 mod tile;
+mod winograd;
 
 pub use broadcast::binary;
 pub use conv::conv;

@@ -307,7 +307,8 @@ const fn check_op(program: &Program<'_>, step: &Step) -> Option<&'static str> {
             let Some((in_c, out_c)) = p.group() else { return Some("groups that do not divide the channels") };
             let panels = out_c.div_ceil(PANEL);
             ensure! {
-                inside(*weight, product([p.groups, panels, PANEL, p.kernel_h, p.kernel_w, in_c]), blob) => "weights outside of the blob",
+                p.has_method() && (matches!(p.method, params::Method::Direct) || pad_value.is_none()) => "a method that cannot compute its windows",
+                inside(*weight, product([p.groups, panels, PANEL, p.taps(), in_c]), blob) => "weights outside of the blob",
                 inside(*bias, product([p.groups, panels, PANEL]), blob) => "a bias outside of the blob",
                 optional(*pad_value, p.in_c, blob) => "padding outside of the blob",
             }

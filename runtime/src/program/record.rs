@@ -16,10 +16,10 @@
 
 use super::check::MOST_STEPS;
 use super::{Added, Op, Place, Split, Stage, Step, VIEW_WORDS, View};
-use crate::params::{Activation, Axis, BinaryKind, Conv, Depthwise, Pointwise, Pool, PoolKind, Real};
+use crate::params::{Activation, Axis, BinaryKind, Conv, Depthwise, Method, Pointwise, Pool, PoolKind, Real};
 
 /// The first word of every record.
-pub const VERSION: u64 = 0x6d6e_6372_0000_0002;
+pub const VERSION: u64 = 0x6d6e_6372_0000_0003;
 
 /// Words before the steps.
 const HEAD: usize = 7;
@@ -115,6 +115,10 @@ mod write {
             self.all([p.in_h, p.in_w, p.in_c, p.out_h, p.out_w, p.out_c, p.groups]);
             self.all([p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w, p.pad_top, p.pad_left]);
             self.activation(p.act);
+            self.all([match p.method {
+                Method::Direct => 0,
+                Method::Winograd => 1,
+            }]);
         }
 
         /// Numbers of the program's in the place of their position.
@@ -389,6 +393,11 @@ impl Reader<'_> {
             pad_top,
             pad_left,
             act,
+            method: match self.one()? {
+                0 => Method::Direct,
+                1 => Method::Winograd,
+                _ => return Err(NoRecord),
+            },
         })
     }
 
@@ -550,6 +559,7 @@ mod tests {
             pad_top: 1,
             pad_left: 1,
             act,
+            method: params::Method::Direct,
         };
         let depthwise = params::Depthwise {
             in_h: 4,

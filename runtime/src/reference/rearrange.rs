@@ -214,6 +214,7 @@ mod tests {
             pad_top: 0,
             pad_left: 0,
             act: Activation::None,
+            method: crate::params::Method::Direct,
         };
         let mut y = [0.0; 5];
         conv_transpose(&p, &[1.0, 2.0], &[1.0, 10.0, 100.0], Some(&[0.5]), &mut y);

@@ -60,8 +60,7 @@ prop_compose! {
     pub fn shape()(y in axis(), x in axis(), in_c in 1usize..20, out_c in 1usize..40, act in activation()) -> params::Conv {
         params::Conv {
             in_h: y.0, in_w: x.0, in_c, out_h: y.1, out_w: x.1, out_c, groups: 1, kernel_h: y.2, kernel_w: x.2, stride_h: y.3, stride_w: x.3, dilation_h: y.5, dilation_w: x.5,
-            pad_top: y.4, pad_left: x.4, act,
-        }
+            pad_top: y.4, pad_left: x.4, act, method: params::Method::Direct }
     }
 }
 
@@ -96,8 +95,7 @@ fn groups_are_blocks_of_a_dense_convolution() {
         #[rustfmt::skip]
         let p = params::Conv {
             in_h: 9, in_w: 11, in_c, out_h: 9, out_w: 11, out_c, groups, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1, dilation_h: 1, dilation_w: 1,
-            pad_top: 1, pad_left: 1, act: params::Activation::Relu6,
-        };
+            pad_top: 1, pad_left: 1, act: params::Activation::Relu6, method: params::Method::Direct };
         let (group_in, group_out) = (in_c / groups, out_c / groups);
         let (x, w, b) = (random(99 * in_c, 1), random(9 * group_in * out_c, 2), random(out_c, 3));
         let mut zeros = vec![0.0; 9 * in_c * out_c];
@@ -144,6 +142,7 @@ fn stems_and_wide_inputs() {
         pad_top: 1,
         pad_left: 1,
         act: params::Activation::Relu6,
+        method: params::Method::Direct,
     };
     check(&stem, false, 0, 0b1001, 1);
     check(&params::Conv { pad_top: 0, pad_left: 0, ..stem }, true, 0, 0b1001, 2);

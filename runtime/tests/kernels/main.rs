@@ -9,3 +9,4 @@ mod nan;
 mod pointwise;
 mod rearrange;
 mod small;
+mod winograd;

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mnc_runtime::isa::Isa;
 use mnc_runtime::kernel::{self, Residual};
-use mnc_runtime::params::{Activation, Conv, Depthwise, Pointwise, Pool, PoolKind};
+use mnc_runtime::params::{Activation, Conv, Depthwise, Method, Pointwise, Pool, PoolKind};
 
 /// The message that `run` panics with.
 fn message(run: impl FnOnce()) -> String {
@@ -89,6 +89,7 @@ fn other_operands() {
         pad_top: 0,
         pad_left: 0,
         act: Activation::None,
+        method: Method::Direct,
     };
     let run = |x: &[f32], w: &[f32], y: &mut [f32]| kernel::conv(isa, &p, 0..2, x, w, &b, None, none, y);
     assert!(message(|| run(&x, &w[..16], &mut [0.0; 4])).starts_with("conv input"));

@@ -26,6 +26,7 @@ pub fn as_conv(p: &params::Pointwise) -> params::Conv {
         pad_top: 0,
         pad_left: 0,
         act: p.act,
+        method: params::Method::Direct,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Joining, gathering, transposing, interpolating, means, operands that are spread, slopes, transposed convolutions.
 
 use mnc_runtime::isa::Isa;
-use mnc_runtime::params::{Activation, Axis, BinaryKind, Conv, Real, Tap, span};
+use mnc_runtime::params::{Activation, Axis, BinaryKind, Conv, Method, Real, Tap, span};
 use mnc_runtime::{kernel, pack, reference};
 use proptest::prelude::*;
 
@@ -63,8 +63,7 @@ prop_compose! {
             out_h: out(input.0, kernel.0, dilation.0, stride.0, pad.0, more.0),
             out_w: out(input.1, kernel.1, dilation.1, stride.1, pad.1, more.1),
             kernel_h: kernel.0, kernel_w: kernel.1, stride_h: stride.0, stride_w: stride.1,
-            dilation_h: dilation.0, dilation_w: dilation.1, pad_top: pad.0, pad_left: pad.1,
-        }
+            dilation_h: dilation.0, dilation_w: dilation.1, pad_top: pad.0, pad_left: pad.1, method: Method::Direct }
     }
 }
 

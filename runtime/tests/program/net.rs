@@ -159,8 +159,7 @@ impl Chain {
                 let act = Self::act(random);
                 #[rustfmt::skip]
                 let params = Conv {
-                    in_h, in_w, in_c, out_h, out_w, out_c, groups, kernel_h, kernel_w, stride_h, stride_w, dilation_h: 1, dilation_w: 1, pad_top, pad_left, act,
-                };
+                    in_h, in_w, in_c, out_h, out_w, out_c, groups, kernel_h, kernel_w, stride_h, stride_w, dilation_h: 1, dilation_w: 1, pad_top, pad_left, act, method: mnc_runtime::params::Method::Direct };
                 (Op::Conv { params, weight, bias, pad_value, added: Added::Nothing }, [out_h, out_w, out_c], None)
             }
             (2 | 3, (Some(out_h), Some(out_w))) => {

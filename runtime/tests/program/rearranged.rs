@@ -10,8 +10,7 @@ const ACT: Activation = Activation::None;
 #[rustfmt::skip]
 const TRANSPOSED: Conv = Conv {
     in_h: 2, in_w: 3, in_c: 4, out_h: 4, out_w: 6, out_c: 2, groups: 1, kernel_h: 2, kernel_w: 2, stride_h: 2, stride_w: 2, dilation_h: 1,
-    dilation_w: 1, pad_top: 0, pad_left: 0, act: ACT,
-};
+    dilation_w: 1, pad_top: 0, pad_left: 0, act: ACT, method: mnc_runtime::params::Method::Direct };
 
 /// Two rows, three columns, four channels of the caller's.
 const X: View = View::whole(Place::Input(0), 2, 3, 4);

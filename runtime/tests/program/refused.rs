@@ -10,8 +10,7 @@ const ACT: Activation = Activation::None;
 #[rustfmt::skip]
 const CONV: Conv = Conv {
     in_h: 9, in_w: 8, in_c: 3, out_h: 9, out_w: 8, out_c: 5, groups: 1, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1, dilation_h: 1, dilation_w: 1,
-    pad_top: 1, pad_left: 1, act: ACT,
-};
+    pad_top: 1, pad_left: 1, act: ACT, method: mnc_runtime::params::Method::Direct };
 #[rustfmt::skip]
 const DEPTHWISE: Depthwise = Depthwise {
     in_h: 9, in_w: 8, in_c: 5, multiplier: 1, out_h: 9, out_w: 8, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1, dilation_h: 1, dilation_w: 1, pad_top: 1,

@@ -16,6 +16,7 @@ use super::class::{Call, Class, Operand};
 use super::emit::{Emit, FLOAT, Target};
 use super::lower;
 use crate::plan::{Kernel, Place, Plan};
+use mnc_runtime::params::Method;
 
 /// Pointer arguments of the entry function, in order: weights, input, output, arena.
 const ENTRY_POINTERS: usize = 4;
@@ -128,10 +129,14 @@ pub(super) fn check_layers(plan: &Plan) -> Result<(), ClifError> {
             }
             Place::Arena(_) | Place::Input(_) | Place::Output(_) => {}
         }
-        if let Kernel::Conv { params, .. } = &step.kernel
-            && params.groups != 1
-        {
-            return refuse(&step.name, "groups of channels");
+        if let Kernel::Conv { params, .. } = &step.kernel {
+            match params.method {
+                Method::Direct => {}
+                Method::Winograd => return refuse(&step.name, "transformed weights"),
+            }
+            if params.groups != 1 {
+                return refuse(&step.name, "groups of channels");
+            }
         }
     }
     Ok(())

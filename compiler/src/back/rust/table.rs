@@ -1,6 +1,6 @@
 //! The module `table` of emitted code: the program of a plan as constants, one commented line a stage and a few a step.
 
-use mnc_runtime::params::{Activation, Axis, BinaryKind, Conv, Depthwise, Pointwise, Pool, PoolKind, Real};
+use mnc_runtime::params::{Activation, Axis, BinaryKind, Conv, Depthwise, Method, Pointwise, Pool, PoolKind, Real};
 use mnc_runtime::program::{Added, Op, Place, Program, Split, Stage, Step, View};
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::quote;
@@ -281,13 +281,18 @@ fn conv(params: &Conv) -> TokenStream {
         pad_top,
         pad_left,
         act,
+        method,
     } = *params;
     let fields = fields!(
         in_h, in_w, in_c, out_h, out_w, out_c, groups, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top,
         pad_left
     );
     let act = activation(act);
-    quote! { params::Conv { #fields act: #act } }
+    let method = match method {
+        Method::Direct => quote!(Direct),
+        Method::Winograd => quote!(Winograd),
+    };
+    quote! { params::Conv { #fields act: #act, method: params::Method::#method } }
 }
 
 fn depthwise(params: &Depthwise) -> TokenStream {

@@ -154,6 +154,7 @@ fn options(out: &mut String, passes: &PassOptions, plan: &PlanOptions) {
             Stream::Always => "always",
         };
         let _ = writeln!(out, "\n[plan]\nthreads = {}\nprefer = \"{prefer}\"\nstream = \"{stream}\"", plan.threads);
+        let _ = writeln!(out, "winograd = {}", plan.winograd);
     }
 }
 

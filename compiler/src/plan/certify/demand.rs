@@ -71,7 +71,11 @@ pub(super) fn demand(step: &Step) -> Demand {
             let (in_c, out_c) = p.group().unwrap_or((p.in_c, p.out_c));
             d.expect(p.group().is_some(), "its groups do not divide its channels");
             // The panels of all groups stand one behind the other.
-            let taps = p.kernel_h.checked_mul(p.kernel_w).and_then(|t| t.checked_mul(in_c));
+            let taps = p.taps().checked_mul(in_c);
+            d.expect(
+                p.has_method() && (p.method == params::Method::Direct || pad_value.is_none()),
+                "its method cannot compute its windows",
+            );
             d.packed(*weight, taps.and_then(|t| t.checked_mul(p.groups)), out_c, 16);
             d.packed(*bias, Some(p.groups), out_c, 16);
             pad_value.iter().for_each(|&v| d.weight(v, Some(p.in_c)));
