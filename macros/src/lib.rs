@@ -33,7 +33,7 @@ use proc_macro::TokenStream;
 /// the command line, and `weights`: the path of a checkpoint, also relative to `Cargo.toml`, or `"extern"` for weights that
 /// are given at run time.
 ///
-/// In place of the spec the path may be that of an ONNX model; the settings give what it does not say (`input.mean`, `outputs`, …).
+/// In place of the spec the path may be that of an ONNX or TFLite model; the settings give what it does not say (`input.mean`, `outputs`, …).
 ///
 /// The spec can also stand in the struct itself. Tables are written `name { key: value, … }`, blocks `block kind { … }`
 /// (or layers, `layer op { … }`), in

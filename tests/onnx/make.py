@@ -186,3 +186,15 @@ x = n.op("Flatten", x)
 half = n.op("Cast", n.const(w(4, 3).astype(np.float16)), to=TensorProto.FLOAT)
 n.output(n.op("MatMul", x, half))
 save("beside", n, picture(3, 5, 5), external="beside.data")
+
+# Pools by every option: gaps, ceilings, padding that counts and that does not.
+n = Net(19)
+x = n.input("input", [1, 2, 11, 10])
+for kind in ["MaxPool", "AveragePool"]:
+    for ceil in [0, 1]:
+        for dilations in [[1, 1], [2, 3]]:
+            for count in [0, 1] if kind == "AveragePool" else [None]:
+                more = {} if count is None else {"count_include_pad": count}
+                n.output(n.op(kind, x, kernel_shape=[3, 2], strides=[2, 3], pads=[1, 0, 2, 1], dilations=dilations, ceil_mode=ceil, **more))
+n.output(n.op("MatMul", n.const(w(11)), n.op("ReduceMean", n.op("Squeeze", x, n.const(np.array([0], np.int64))), n.const(np.array([0], np.int64)), keepdims=0)))
+save("pools", n, picture(2, 11, 10))

@@ -2,16 +2,24 @@
 """ONNX's own tests of operators (they come with the Python package `onnx`) against mnc: a table of operators, tests, passed, refused.
 
     python tests/onnx/nodes.py target/release/mnc [--ops Conv,Pad] [--engines reference,native,jit] [--verbose]
+        [--table docs/onnx-ops.md] [--cases tests/onnx/nodes.safetensors]
 
 Node tests give weights, shapes and bounds as inputs of the graph. Each test is therefore tried in several forms: all inputs computed,
 and all but the first of them constants, or all but the largest. A test passes if a form is accepted and every accepted form gives
 the expected outputs by every engine; it is refused if none is accepted, and the reason is listed. Anything else is wrong: another
-result, a panic, a signal, a form refused in an untidy way. Exit code 1 if anything is.
+result, a panic, a signal, a form refused in an untidy way. Exit code 1 if anything is. mnc's batch is 1: windows of several pictures
+are tried picture by picture.
+
+`--table` writes the table as a page; `--cases` writes the small tests that passed to one file, which `tests/suite/nodes.rs` runs:
+`NAME.model` holds the bytes of the file, `NAME.in.I` and `NAME.out.I` the tensors as mnc takes and gives them. Those cases are data
+of the ONNX project (github.com/onnx/onnx), under the Apache License, version 2.0.
 """
 import argparse
 import collections
+import datetime
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,8 +30,16 @@ import onnx
 import onnx.version_converter
 from onnx import numpy_helper
 from onnx.backend.test.case.node import collect_testcases
+from safetensors.numpy import save_file
 
 FEW = (1, 3, 4)
+# Operators that slide a window over each picture of a batch by itself.
+WINDOWS = {"AveragePool", "Conv", "ConvTranspose", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"}
+# Operators of which mnc computes only constants.
+FOLDED = "Abs And Ceil Constant ConstantOfShape Equal Exp Floor Greater GreaterOrEqual Less LessOrEqual Log Mod Not Or Pow Range \
+Reciprocal ReduceMax ReduceMin ReduceProd ReduceSum Round Shape Sign Size Sqrt Tile Where".split()
+# Bytes of a case in the file, and of all: the smallest are kept.
+CASE, CASES = 3000, 280_000
 # Relative to the largest magnitude; these expect values that are rounded to four digits.
 TOLERANCE = 1e-5
 ROUNDED = {"test_averagepool_2d_ceil_last_window_starts_on_pad": 1e-3}
@@ -49,9 +65,9 @@ def to_mnc(x):
 
 
 def same(got, want, tolerance):
-    """Whether `got` (as mnc gives it) are the numbers of `want`: a picture or not, which its shape tells."""
+    """`want` as mnc gives it, a picture or not, whichever `got` are the numbers of; None if neither."""
     if got.size != want.size:
-        return False
+        return None
     forms = [want.reshape(-1)]
     if want.ndim == 4 and want.shape[0] == 1:
         forms.append(want[0].transpose(1, 2, 0).reshape(-1))
@@ -61,8 +77,8 @@ def same(got, want, tolerance):
         with np.errstate(all="ignore"):
             close = (np.abs(got.astype(np.float64) - form) <= tolerance * most) | (got == form) | (np.isnan(got) & np.isnan(form))
         if close.all():
-            return True
-    return False
+            return form
+    return None
 
 
 def forms(model, arrays):
@@ -109,18 +125,34 @@ def cases():
         yield test.name, onnx.load(test / "model.onnx"), sets
 
 
-def one(mnc, engines, name, model, sets, folder):
-    """('passed' | 'refused' | 'wrong', why)"""
+def single(model, name, inputs, wants):
+    """The tests of each picture of a batch, where every input that is no weight and every output is a batch of pictures."""
+    kinds = {n.op_type for n in model.graph.node if n.op_type != "Constant"}
+    batch = inputs[0].shape[0] if inputs and isinstance(inputs[0], np.ndarray) and inputs[0].ndim in (3, 4) else 1
+    if not kinds <= WINDOWS or batch == 1 or any(not isinstance(w, np.ndarray) or w.shape[0] != batch for w in wants):
+        return None
+    one = onnx.ModelProto()
+    one.CopyFrom(model)
+    for value in [one.graph.input[0], *one.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    return one, [([inputs[0][i : i + 1], *inputs[1:]], [w[i : i + 1] for w in wants]) for i in range(batch)]
+
+
+def one(mnc, engines, name, model, sets, folder, cases):
+    """('passed' | 'refused' | 'wrong', why); small accepted forms go to `cases`"""
     refusal = None
     accepted = False
-    for inputs, wants in sets:
+    if len(sets) == 1 and (pictures := single(model, name, *sets[0])):
+        model, sets = pictures
+    for number, (inputs, wants) in enumerate(sets):
         given = [i.name for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer}]
         arrays = {name: np.asarray(array) for name, array in zip(given, inputs) if isinstance(array, (np.ndarray, np.generic))}
         # mnc computes in float32.
         if any(np.abs(a[np.isfinite(a)]).max(initial=0) > 3e38 for a in arrays.values() if a.dtype == np.float64):
             return "refused", "numbers that no float32 holds"
-        for keep, baked in forms(model, arrays):
+        for kept, (keep, baked) in enumerate(forms(model, arrays)):
             onnx.save(baked, folder / "model.onnx")
+            given_wants = []
             for engine in engines:
                 code, out, err = run(mnc, engine, folder / "model.onnx", [arrays[n] for n in keep], folder)
                 if code == 2 and err.startswith("error: ") and "panicked" not in err:
@@ -131,13 +163,64 @@ def one(mnc, engines, name, model, sets, folder):
                 accepted = True
                 answer = json.loads(out)
                 files = [answer["output"]] if "output" in answer else [o["output"] for o in answer["outputs"]]
+                half = model.graph.output[0].type.tensor_type.elem_type in (10, 16)
+                tolerance = 2e-3 if half else ROUNDED.get(name, TOLERANCE)
+                given_wants = []
                 for file, want in zip(files, wants):
-                    half = model.graph.output[0].type.tensor_type.elem_type in (10, 16)
-                    if not isinstance(want, np.ndarray) or not same(np.load(file), want.astype(np.float64), 2e-3 if half else ROUNDED.get(name, TOLERANCE)):
+                    if not isinstance(want, (np.ndarray, np.generic)):
+                        return "wrong", f"{engine} {keep}: a result of another kind"
+                    form = same(np.load(file), np.asarray(want, np.float64), tolerance)
+                    if form is None:
                         return "wrong", f"{engine} {keep}: another result"
+                    given_wants.append(form)
+            if given_wants and tolerance == TOLERANCE:
+                tensors = {f"in.{i}": to_mnc(arrays[n]).astype(np.float32).reshape(-1) for i, n in enumerate(keep)}
+                tensors |= {f"out.{i}": want.astype(np.float32) for i, want in enumerate(given_wants)}
+                tensors["model"] = np.frombuffer(baked.SerializeToString(), np.uint8)
+                if sum(t.nbytes for t in tensors.values()) <= CASE:
+                    cases |= {f"{name}.{number}{'abc'[kept]}.{part}": np.ascontiguousarray(t) for part, t in tensors.items()}
     if accepted:
         return "passed", None
     return "refused", refusal or "no float input"
+
+
+def shortened(op, reason):
+    """Why a test is refused, without the places."""
+    reason = re.sub(r" \(at [^)]*\)", "", reason)
+    reason = re.sub(r"^the model has (a node|[0-9]+ nodes) that mnc does not support: ", "", reason)
+    reason = re.sub(r"^the model's output `\w+` is a further result.*", "a second result", reason)
+    reason = re.sub(r"^" + op + r" (node `[^`]*`: )?", "", reason)
+    return re.sub(r"batch of \d+", "batch of several", reason)
+
+
+def page(rows, reasons, lines):
+    """The table as a page."""
+    count = collections.Counter()
+    body = []
+    for op, row in sorted(rows.items()):
+        if op == "(several)" or op in FOLDED or not row["passed"] and not row["wrong"]:
+            count.update(row)
+            continue
+        why = collections.Counter(shortened(op, line.split(": ", 1)[1]) for line in reasons[op])
+        text = "; ".join(f"{n} x {what}" for what, n in sorted(why.items(), key=lambda w: (-w[1], w[0])))
+        body.append(f"| {op} | {sum(row.values())} | {row['passed']} | {row['refused']} | {row['wrong']} | {text} |")
+    shown = "\n".join(body)
+    return f"""# ONNX's own tests of operators
+
+Made by `python tests/onnx/nodes.py target/release/mnc --table docs/onnx-ops.md` on {datetime.date.today()}, of the tests that come with
+`onnx` {onnx.__version__}. Every accepted form of a test (all inputs computed; all but one of them constants) gives the expected numbers
+within {TOLERANCE:.0e} of the largest magnitude by the reference, the native engine and the JIT (2e-3 where the test computes in half
+precision). A refused test is refused in one clear message; `wrong` would be anything else. "no float input": the test is of integers,
+strings, sequences or optionals. Windows over batches of several pictures are tried picture by picture.
+
+| operator | tests | passed | refused | wrong | refused because |
+|---|---|---|---|---|---|
+{shown}
+
+Computed of constants only, as the arithmetic with sizes that exporters leave behind needs them: {", ".join(sorted(FOLDED))}.
+
+All tests, those of operators that mnc does not have and of several operators among them: {lines}.
+"""
 
 
 def main():
@@ -145,17 +228,21 @@ def main():
     parser.add_argument("mnc", type=pathlib.Path)
     parser.add_argument("--ops", help="only tests of these operators")
     parser.add_argument("--engines", default="reference,native,jit")
+    parser.add_argument("--table", type=pathlib.Path, help="write the table as a page")
+    parser.add_argument("--cases", type=pathlib.Path, help="write the small tests that passed")
     parser.add_argument("--verbose", action="store_true", help="say of every refused test why")
     args = parser.parse_args()
     ops = set(args.ops.split(",")) if args.ops else None
     rows = collections.defaultdict(lambda: collections.Counter())
+    small, done = {}, set()
     reasons, wrong = collections.defaultdict(list), []
     with tempfile.TemporaryDirectory() as folder:
         for name, model, sets in cases():
             kinds = sorted({n.op_type for n in model.graph.node if n.op_type != "Constant"})
             op = kinds[0] if len(kinds) == 1 else "(several)"
-            if ops and op not in ops:
+            if ops and op not in ops or name in done:
                 continue
+            done.add(name)
             try:
                 if any(o.domain in ("", "ai.onnx") and o.version < 7 for o in model.opset_import):
                     # Older than what mnc knows: as newer operators.
@@ -163,7 +250,7 @@ def main():
             except Exception:
                 pass
             try:
-                result, why = one(args.mnc, args.engines.split(","), name, model, sets, pathlib.Path(folder))
+                result, why = one(args.mnc, args.engines.split(","), name, model, sets, pathlib.Path(folder), small)
             except (subprocess.TimeoutExpired, KeyError) as e:
                 result, why = "wrong", repr(e)
             rows[op][result] += 1
@@ -178,6 +265,21 @@ def main():
         if row["passed"] or row["wrong"] or ops:
             print(f"| {op} | {sum(row.values())} | {row['passed']} | {row['refused']} | {row['wrong']} |")
     print(f"| all | {sum(total.values())} | {total['passed']} | {total['refused']} | {total['wrong']} |")
+    if args.table:
+        lines = f"{sum(total.values())}, of which {total['passed']} passed, {total['refused']} refused, {total['wrong']} wrong"
+        args.table.write_text(page(rows, reasons, lines))
+    if args.cases:
+        groups = collections.defaultdict(dict)
+        for key, tensor in small.items():
+            groups[re.sub(r"\.(model|(in|out)\.\d+)$", "", key)][key] = tensor
+        sizes = {name: sum(t.nbytes + len(k) + 70 for k, t in parts.items()) for name, parts in groups.items()}
+        chosen, room = {}, CASES
+        # The smallest ones.
+        for name in sorted(groups, key=lambda name: (sizes[name], name)):
+            room -= sizes[name]
+            if room >= 0:
+                chosen |= groups[name]
+        save_file(chosen, args.cases, {"origin": f"onnx {onnx.__version__}, Apache License 2.0, github.com/onnx/onnx"})
     if args.verbose:
         for op, lines in sorted(reasons.items()):
             if rows[op]["passed"] or ops:

@@ -14,6 +14,7 @@ mod images;
 mod import;
 mod layers;
 mod macros;
+mod nodes;
 mod object;
 mod package;
 mod passes;

@@ -17,7 +17,7 @@ use crate::r#gen::answer;
 use crate::import::written;
 
 /// The net of a file, or the text of what is wrong with it.
-fn load(path: &Path) -> Result<Net, String> {
+pub fn load(path: &Path) -> Result<Net, String> {
     let shown = |d: diag::Diagnostics| diag::render(&d, false);
     let (net, warnings) = front::load(path, &[], None).map_err(shown)?;
     assert!(warnings.is_empty(), "{}", shown(warnings));
@@ -25,7 +25,7 @@ fn load(path: &Path) -> Result<Net, String> {
 }
 
 /// What every engine makes of `input`, the reference first; all inputs and all outputs stand one behind the other.
-fn outputs(net: Net, input: &[f32]) -> Vec<(&'static str, Vec<f32>)> {
+pub fn outputs(net: Net, input: &[f32]) -> Vec<(&'static str, Vec<f32>)> {
     let name = net.name.clone();
     let mut all = vec![("reference", answer(&net.graph, input))];
     let compiled = compile(net).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -68,15 +68,22 @@ fn converted_networks_give_their_reference_outputs() {
     }
 }
 
-/// A model of `tests/tflite/make.py` with its inputs and answers.
-struct Case {
-    model: Vec<u8>,
-    input: Vec<f32>,
-    wants: Vec<Vec<f64>>,
+/// What `tests/tflite/make.py` writes.
+const CASES: &str = "tflite/cases.safetensors";
+
+/// A model with its inputs, one behind the other, and the answers.
+pub struct Case {
+    /// The bytes of its file.
+    pub model: Vec<u8>,
+    /// All inputs.
+    pub input: Vec<f32>,
+    /// Each output.
+    pub wants: Vec<Vec<f64>>,
 }
 
-fn cases() -> BTreeMap<String, Case> {
-    let file = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tflite/cases.safetensors")).expect("the cases");
+/// The cases of a file below `tests`.
+pub fn cases(file: &str) -> BTreeMap<String, Case> {
+    let file = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(file)).expect("the cases");
     let tensors = SafeTensors::deserialize(&file).expect("tensors");
     let floats = |name: &str| -> Option<Vec<f32>> {
         let data = tensors.tensor(name).ok()?.data().to_vec();
@@ -101,7 +108,7 @@ fn operators_compute_what_tensorflow_does() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut refused = Vec::new();
     let mut wrong = Vec::new();
-    for (name, case) in cases() {
+    for (name, case) in cases(CASES) {
         let path = folder.path().join(format!("{name}.tflite"));
         std::fs::write(&path, &case.model).expect("written");
         let net = match load(&path) {
@@ -159,7 +166,7 @@ fn broken_files_are_diagnosed() {
             }
         }
     };
-    let cases = cases();
+    let cases = cases(CASES);
     for (name, Case { model, .. }) in &cases {
         let every = if matches!(name.as_str(), "branches") { 1 } else { 113 };
         (0..model.len()).step_by(every).for_each(|cut| open(&model[..cut]));
@@ -195,10 +202,10 @@ fn other_files_are_named() {
     };
     assert!(told(b"").contains("is not a whole TFLite model: it does not begin as such files do"));
     assert!(told(b"PK\x03\x04 and so on").contains("is not a whole TFLite model"));
-    let case = cases().remove("conv").expect("a case");
+    let case = cases(CASES).remove("conv").expect("a case");
     let cut = told(&case.model[..case.model.len() / 2]);
     assert!(cut.contains("is not a whole TFLite model") && cut.contains("compare its size"), "{cut}");
-    let quantised = told(&cases()["refused_integers"].model);
+    let quantised = told(&cases(CASES)["refused_integers"].model);
     assert!(quantised.contains("is quantised") && quantised.contains("take its float version"), "{quantised}");
     let missing = front::load(&folder.path().join("none.tflite"), &[], None).expect_err("no file");
     assert!(diag::render(&missing, false).contains("cannot read"));

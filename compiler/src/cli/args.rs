@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Compile MobileNet specs and ONNX models to Rust, to object files or into memory, and run them.
+/// Compile MobileNet specs, ONNX and TFLite models to Rust, to object files or into memory, and run them.
 #[derive(Debug, Parser)]
 #[command(name = "mnc", version, max_term_width = 100)]
 pub(super) struct Args {
@@ -32,7 +32,7 @@ pub(super) enum Command {
 /// What every command asks for.
 #[derive(Debug, clap::Args)]
 pub(super) struct Spec {
-    /// The spec (TOML), or a model (ONNX).
+    /// The spec (TOML), or a model (ONNX, TFLite).
     #[arg(value_name = "SPEC")]
     pub path: PathBuf,
     /// Checkpoint (safetensors) to use instead of the spec's.

@@ -236,7 +236,7 @@ fn check_body(said: &str, r: &mut Reader<'_>, at: &Named<'_>, out: &mut Diagnost
         }
         "gather" => {
             let tables = ["rows", "columns", "channels"].map(|key| r.get(key).map(|v| check_table(v, out)));
-            let fill = r.get("fill").map_or(Some(0.0), |v| number(v, "a finite number", |x| (x as f32).is_finite(), out));
+            let fill = r.get("fill").map_or(Some(0.0), |v| any_number(v, out));
             let whole = tables.iter().all(|t| t.as_ref().is_none_or(Option::is_some));
             whole.then_some(())?;
             Body::Gather { tables: tables.map(Option::flatten), fill: fill? as f32 }
@@ -453,6 +453,14 @@ fn check_activation(value: &Value, out: &mut Diagnostics) -> Option<Activation> 
             out.push(d.help("for example `activation = { leaky_relu = 0.1 }`"));
             None
         }
+    }
+}
+
+/// A number, infinite ones included.
+fn any_number(value: &Value, out: &mut Diagnostics) -> Option<f64> {
+    match value.kind {
+        Kind::Float(f) if f.is_infinite() => Some(f),
+        _ => number(value, "a number", |x| (x as f32).is_finite(), out),
     }
 }
 

@@ -41,7 +41,7 @@ use crate::ir::verify;
 const MAX_BYTES: u64 = 1 << 31;
 /// Versions of ONNX's operators that are understood. Newer ones are tried: most of them change nothing for these operators.
 const OLDEST: i64 = 7;
-const NEWEST: i64 = 26;
+const NEWEST: i64 = 28;
 
 /// Loads the model at `path`, changed by `sets`.
 ///

@@ -4,6 +4,7 @@ use mnc_runtime::params::{Axis, Real};
 
 use super::import::{At, Import, Refusal};
 use super::view::{C, H, W};
+use crate::front::graph::MAX_TABLE;
 use crate::ir::op::Gather;
 use crate::ir::{NodeId, Op, Shape};
 
@@ -31,6 +32,9 @@ impl<'a> Import<'a> {
 
     /// Adds `gather`; if what it picks from was picked itself, both at once.
     fn gather(&mut self, at: &At<'_, 'a>, node: NodeId, mut gather: Gather) -> Result<NodeId, Refusal> {
+        if let Some(table) = gather.tables().into_iter().flatten().find(|t| t.len() > MAX_TABLE) {
+            return Err(Refusal::Wrong(format!("it picks {} elements of an axis, more than {MAX_TABLE}", table.len())));
+        }
         let fills = |g: &Gather| g.tables().into_iter().flatten().any(|t| t.contains(&Gather::FILL));
         if let Op::Gather(first) = self.graph.op(node)
             && !fills(first)

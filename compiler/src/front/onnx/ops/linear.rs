@@ -93,10 +93,24 @@ pub(super) fn mat_mul<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<Vi
             let y = product(import, at, &view.transposed(&[1, 0]), &turned, None)?;
             Ok(y.transposed(&[1, 0]))
         }
+        // A list of numbers is a column behind and a row in front, and its axis of size 1 goes.
+        (Some(Value::Computed(view)), Some(Value::Constant(list))) if list.dims.len() == 1 && !view.axes.is_empty() => {
+            let column = Tensor { dims: vec![list.len(), 1], data: list.data.clone() };
+            let mut y = product(import, at, &view, &column, None)?;
+            y.axes.pop();
+            Ok(y)
+        }
+        (Some(Value::Constant(list)), Some(Value::Computed(view))) if list.dims.len() == 1 && view.axes.len() <= 2 => {
+            let column = Tensor { dims: vec![list.len(), 1], data: list.data.clone() };
+            let turned: Vec<usize> = (0..view.axes.len()).rev().collect();
+            let mut y = product(import, at, &view.transposed(&turned), &column, None)?;
+            y.axes.pop();
+            Ok(y)
+        }
         (Some(Value::Computed(_)), Some(Value::Computed(_))) => unsupported!("of two computed tensors"),
         (Some(Value::Unknown), _) | (_, Some(Value::Unknown)) => Err(Refusal::Silent),
         (None, _) | (_, None) => Err(Refusal::Wrong("an input is missing".into())),
-        _ => unsupported!("with a constant that is no matrix"),
+        _ => unsupported!("with a constant of more than two axes"),
     }
 }
 
@@ -109,6 +123,9 @@ fn product<'a>(
     bias: Option<Vec<f32>>,
 ) -> Result<View, Refusal> {
     let dims = view.dims();
+    if dims.is_empty() {
+        return Err(Refusal::Wrong("it multiplies a single number".into()));
+    }
     let (inner, outer) = (dims[dims.len() - 1], &dims[..dims.len() - 1]);
     let [in_c, out_c] = weight.dims[..] else { return Err(Refusal::Wrong("its weights are no matrix".into())) };
     if inner != in_c || !(1..=MAX_CHANNELS).contains(&out_c) {

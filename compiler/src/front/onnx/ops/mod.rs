@@ -6,6 +6,7 @@
 mod axes;
 mod elementwise;
 mod linear;
+mod pool;
 mod resize;
 mod window;
 
@@ -18,7 +19,7 @@ type Convert = for<'i, 'a, 'n> fn(&'i mut Import<'a>, &At<'n, 'a>) -> Result<Vie
 /// Operators with one result.
 const SINGLE: &[(&str, Convert)] = &[
     ("Add", elementwise::binary),
-    ("AveragePool", window::pool),
+    ("AveragePool", pool::pool),
     ("BatchNormalization", linear::batch_norm),
     ("Cast", elementwise::cast),
     ("CastLike", elementwise::cast),
@@ -33,14 +34,14 @@ const SINGLE: &[(&str, Convert)] = &[
     ("Gather", axes::gather),
     ("Gemm", linear::gemm),
     ("GlobalAveragePool", axes::global_average),
-    ("GlobalMaxPool", window::global_max),
+    ("GlobalMaxPool", pool::global_max),
     ("HardSigmoid", elementwise::hard_sigmoid),
     ("HardSwish", elementwise::hard_swish),
     ("Identity", elementwise::identity),
     ("LeakyRelu", elementwise::leaky_relu),
     ("MatMul", linear::mat_mul),
     ("Max", elementwise::bound),
-    ("MaxPool", window::pool),
+    ("MaxPool", pool::pool),
     ("Min", elementwise::bound),
     ("Mul", elementwise::binary),
     ("Neg", elementwise::neg),

@@ -1,19 +1,19 @@
-//! Convolutions and pools: everything with a window over rows and columns.
+//! Convolutions, and what a window over rows and columns is.
 
 use crate::front::ast::{MAX_CHANNELS, MAX_KERNEL, MAX_SIDE};
 use crate::front::onnx::import::{At, Import, Refusal, unsupported};
 use crate::front::onnx::tensor::Tensor;
 use crate::front::onnx::view::View;
-use crate::ir::op::{Activation, Conv, ConvTranspose, Depthwise, Pad, Pool, PoolKind};
+use crate::ir::op::{Activation, Conv, ConvTranspose, Depthwise, Pad};
 use crate::ir::{NodeId, Op, Padding, Shape};
 
 /// The window of a node, one axis or two.
-struct Window {
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    dilation: [usize; 2],
+pub(super) struct Window {
+    pub(super) kernel: [usize; 2],
+    pub(super) stride: [usize; 2],
+    pub(super) dilation: [usize; 2],
     /// As stated, or as `auto_pad` makes it for the input.
-    pad: Padding,
+    pub(super) pad: Padding,
 }
 
 /// Rows and columns from a list of one or two numbers, which `name` is for messages.
@@ -32,7 +32,7 @@ fn pair(list: &[i64], rank: usize, max: usize, name: &str) -> Result<[usize; 2],
 }
 
 /// The window attributes of `at` over an input of `rank` axes and `x` rows and columns; `kernel` where the weights know it.
-fn window(at: &At<'_, '_>, rank: usize, x: Shape, kernel: Option<[usize; 2]>) -> Result<Window, Refusal> {
+pub(super) fn window(at: &At<'_, '_>, rank: usize, x: Shape, kernel: Option<[usize; 2]>) -> Result<Window, Refusal> {
     let a = &at.attrs;
     let stated = a.ints("kernel_shape").map(|list| pair(list, rank, MAX_SIDE, "kernel_shape")).transpose()?;
     let kernel = match (stated, kernel) {
@@ -78,7 +78,7 @@ fn explicit(pads: Option<&[i64]>, rank: usize) -> Result<Padding, Refusal> {
 }
 
 /// Adds rows and columns of zeros, if there are any to add.
-fn padded<'a>(import: &mut Import<'a>, at: &At<'_, 'a>, x: NodeId, pad: Padding) -> Result<NodeId, Refusal> {
+pub(super) fn padded<'a>(import: &mut Import<'a>, at: &At<'_, 'a>, x: NodeId, pad: Padding) -> Result<NodeId, Refusal> {
     if pad.is_zero() { Ok(x) } else { import.add(at, "pad", Op::Pad(Pad { pad, value: None }), &[x]) }
 }
 
@@ -210,55 +210,4 @@ pub(super) fn conv_transpose<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Re
     let op = ConvTranspose { in_c, out_c, kernel, stride, dilation, groups, pad, output_padding, weight, bias, act };
     let y = import.add(at, "", Op::ConvTranspose(op), &[x])?;
     Ok(import.of_pixels(y, rank))
-}
-
-/// `MaxPool` and `AveragePool`
-pub(super) fn pool<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
-    if at.node.outputs.get(1).is_some_and(|o| !o.is_empty()) {
-        return unsupported!("with a second result");
-    }
-    let view = import.computed(at, 0)?;
-    let rank = view.axes.len();
-    let mut x = import.pixels(at, &view)?;
-    let shape = import.graph.shape(x);
-    let Window { kernel, stride, dilation, mut pad } = window(at, rank, shape, None)?;
-    if dilation != [1, 1] {
-        return unsupported!("with dilations");
-    }
-    let kind = if at.node.op == "MaxPool" { PoolKind::Max } else { PoolKind::Average };
-    let mut count_padding = kind == PoolKind::Average && at.attrs.int_or("count_include_pad", 0) == 1;
-    if at.attrs.int_or("ceil_mode", 0) == 1 {
-        let bottom = beyond(shape.h + pad.top, pad.bottom, kernel[0], stride[0]);
-        let right = beyond(shape.w + pad.left, pad.right, kernel[1], stride[1]);
-        // What is added here never counts: then what does is zeros that are there.
-        if count_padding {
-            x = padded(import, at, x, pad)?;
-            (pad, count_padding) = (Padding::ZERO, false);
-        }
-        pad.bottom += bottom;
-        pad.right += right;
-    }
-    let y = import.add(at, "", Op::Pool(Pool { kind, kernel, stride, pad, count_padding }), &[x])?;
-    Ok(import.of_pixels(y, rank))
-}
-
-/// Rows that windows reach beyond `n` and the `pad` behind them where the last one need not be whole but must start before the
-/// padding.
-fn beyond(n: usize, pad: usize, kernel: usize, stride: usize) -> usize {
-    let Some(left) = (n + pad).checked_sub(kernel) else { return 0 };
-    let mut last = left.div_ceil(stride) * stride;
-    if last >= n {
-        last -= stride;
-    }
-    (last + kernel).saturating_sub(n + pad)
-}
-
-/// `GlobalMaxPool`
-pub(super) fn global_max<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
-    let view = import.computed(at, 0)?;
-    let x = import.pixels(at, &view)?;
-    let shape = import.graph.shape(x);
-    let op = Pool { kind: PoolKind::Max, kernel: [shape.h, shape.w], stride: [1, 1], pad: Padding::ZERO, count_padding: false };
-    let y = import.add(at, "", Op::Pool(op), &[x])?;
-    Ok(import.of_pixels(y, view.axes.len()))
 }
