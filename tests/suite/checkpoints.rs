@@ -63,6 +63,14 @@ pub fn tensor(path: &Path, name: &str) -> Vec<f64> {
     }
 }
 
+/// The tensors `prefix0`, `prefix1`, … of a safetensors file, one behind the other.
+pub fn numbered(path: &Path, prefix: &str) -> Vec<f64> {
+    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let all = (0..).map(|i| format!("{prefix}{i}")).take_while(|name| file.tensor(name).is_ok());
+    all.flat_map(|name| tensor(path, &name)).collect()
+}
+
 /// The largest difference in terms of the largest magnitude of `want`.
 pub fn relative_error(got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());

@@ -175,7 +175,7 @@ fn macro_nets_of_all_shipped_specs_compute_what_the_graphs_do() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nets");
     let package = Package::new("shipped-nets");
     let (mut items, mut cases, mut wanted) = (String::new(), Vec::new(), Vec::new());
-    for spec in toml_files(&folder) {
+    for spec in files(&folder, "toml") {
         let name = rust::type_name(spec.file_stem().unwrap().to_str().unwrap());
         // the groups of EdgeTPU's blocks do not divide a narrow net
         let alpha = if name.contains("Edgetpu") { "1.0" } else { "0.25" };
@@ -239,6 +239,53 @@ fn macro_nets_of_real_checkpoints_give_the_publishers_outputs() {
     }
 }
 
+/// Model files by the macro: the small ones of this repository, and every ONNX and TFLite file of the test data.
+#[test]
+fn macro_nets_of_model_files_give_what_other_runtimes_give() {
+    let package = Package::new("model-files");
+    let (mut items, mut cases, mut wanted) = (String::new(), Vec::new(), Vec::new());
+    let mut add = |prefix: &str, file: &Path, sets: &str, inputs: Vec<Vec<f32>>, outputs: Vec<Vec<f64>>| {
+        let stem = file.file_stem().and_then(|s| s.to_str()).expect("a name");
+        let type_name = rust::type_name(&format!("{prefix}_{stem}"));
+        items += &format!("mnc::mobilenet_net! {{ pub struct {type_name}{sets} = {:?}; }}\n", file.display().to_string());
+        cases.push(NetCase { path: type_name, inputs });
+        wanted.push(outputs);
+    };
+    let floats = |v: Vec<f64>| v.into_iter().map(|x| x as f32).collect::<Vec<f32>>();
+    let small = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/onnx"), "onnx");
+    assert!(small.len() >= 10, "{small:?}");
+    for file in small {
+        let io = file.with_extension("io.safetensors");
+        let sets = if file.ends_with("open_sizes.onnx") { "<input.height = 7, input.width = 9>" } else { "" };
+        let all = |prefix: &str| checkpoints::numbered(&io, prefix);
+        add("small", &file, sets, vec![floats(all("x"))], vec![all("y")]);
+    }
+    if let Some(data) = data::dir("macros::macro_nets_of_model_files_give_what_other_runtimes_give (the large ones)") {
+        for file in files(&data.join("onnx"), "onnx") {
+            let stem = file.file_stem().and_then(|s| s.to_str()).expect("a name");
+            let family = stem.trim_end_matches("_dynamo").trim_end_matches("_torchscript");
+            let io = data.join("family").join(format!("{family}.io.safetensors"));
+            let input = floats(checkpoints::tensor(&io, "input_nhwc"));
+            add("onnx", &file, "", vec![input], vec![checkpoints::tensor(&io, "output")]);
+        }
+        for file in files(&data.join("tflite"), "tflite") {
+            let io = file.with_extension("io.safetensors");
+            let input = floats(checkpoints::tensor(&io, "input_nhwc"));
+            add("tflite", &file, "", vec![input], vec![checkpoints::tensor(&io, "output")]);
+        }
+        for model in checkpoints::trained(&data, 2) {
+            add("trained", &model.model, "", model.inputs, model.wants);
+        }
+    }
+    let got = package.run_nets(&items, &cases);
+    for ((case, got), want) in cases.iter().zip(&got).zip(&wanted) {
+        for (got, want) in got.iter().zip(want) {
+            let error = checkpoints::relative_error(got, want);
+            assert!(error <= 1e-4, "{}: {error:.2e}", case.path);
+        }
+    }
+}
+
 /// What cargo and an editor rely on: a changed spec or checkpoint rebuilds the crate, an unchanged one costs nothing.
 #[test]
 fn a_changed_spec_rebuilds_the_program() {
@@ -276,11 +323,11 @@ fn a_changed_spec_rebuilds_the_program() {
     assert!(package.watches("n.tune.toml"), "a change of theirs rebuilds the crate");
 }
 
-/// The specs of a folder, by name; none where there is no folder.
-fn toml_files(folder: &Path) -> Vec<PathBuf> {
+/// The files of a folder that end in `.end`, by name; none where there is no folder.
+fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<PathBuf> =
-        entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+        entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == end)).collect();
     files.sort();
     files
 }
