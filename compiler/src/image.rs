@@ -3,6 +3,10 @@
 //! Compatible with Pillow, which the publishers' own code uses: JPEG decoding (`jpeg`) and resizing (`resample`) are its to the
 //! bit, EXIF orientation is applied, grey, palette and alpha become plain RGB (alpha is dropped, not blended). 16-bit pictures
 //! keep their high byte; so does Pillow, except for grey ones, which it clips to white: that is not imitated.
+//!
+//! A file cannot make the decoder take more than its own size allows: a picture that says it has more pixels than so many bytes can
+//! code is refused before anything is allocated. That is at most 1024 pixels a byte of JPEG and 1032 bytes of samples a byte of PNG, and
+//! never more than a hundred million.
 
 mod jpeg;
 mod resample;
@@ -96,6 +100,9 @@ pub fn decode(bytes: &[u8]) -> Result<Picture, PictureError> {
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(PictureError::TooLarge(format!("{width} x {height} pixels, at most {MAX_PIXELS}")));
     }
+    if !may_hold(format, bytes, u64::from(width) * u64::from(height)) {
+        return Err(PictureError::Truncated);
+    }
     // A broken EXIF block does not spoil the pixels.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
     let exact = if format == ImageFormat::Jpeg { jpeg::decode(bytes) } else { None };
@@ -109,6 +116,27 @@ pub fn decode(bytes: &[u8]) -> Result<Picture, PictureError> {
     picture.apply_orientation(orientation);
     let rgb = picture.into_rgb8();
     Ok(Picture { width: rgb.width() as usize, height: rgb.height() as usize, rgb: rgb.into_raw() })
+}
+
+/// Whether a file as long as `bytes` can code so many pixels at all.
+fn may_hold(format: ImageFormat, bytes: &[u8], pixels: u64) -> bool {
+    let len = bytes.len() as u64;
+    match format {
+        // Every block of 64 samples takes a bit; of the sixteen blocks that the coarsest sampling makes of 1024 pixels at least
+        // eight are coded.
+        ImageFormat::Jpeg => pixels <= len.saturating_mul(1024),
+        // Deflate makes at most 1032 bytes of one (zlib's technical details). The header's bit depth and colour type stand here.
+        _ => {
+            let [depth, kind] = [24, 25].map(|at| bytes.get(at).copied().unwrap_or(0));
+            let channels = match kind {
+                2 => 3,
+                4 => 2,
+                6 => 4,
+                _ => 1,
+            };
+            pixels.saturating_mul(u64::from(depth.max(1)) * channels) / 8 <= len.saturating_mul(1032)
+        }
+    }
 }
 
 fn decode_error(e: image::ImageError) -> PictureError {

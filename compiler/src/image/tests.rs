@@ -227,3 +227,26 @@ fn resampling_is_pillows_to_the_bit() {
         assert_eq!(fitted.rgb, want, "{w}x{h} to {side} {filter:?}");
     }
 }
+
+/// A few hundred bytes that say they are a huge picture are refused before it is allocated; what is merely plain is not.
+#[test]
+fn a_small_file_is_no_huge_picture() {
+    let file = |format, width, height| {
+        let mut file = Cursor::new(Vec::new());
+        image::GrayImage::from_pixel(width, height, image::Luma([7])).write_to(&mut file, format).expect("it is encoded");
+        file.into_inner()
+    };
+    for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+        let plain = decode(&file(format, 3000, 2000)).expect("a whole picture");
+        assert_eq!((plain.width, plain.height, plain.rgb.len()), (3000, 2000, 18_000_000));
+    }
+    let mut png = file(ImageFormat::Png, 9, 9);
+    png[16..24].copy_from_slice(&[0, 0, 0x23, 0x28, 0, 0, 0x23, 0x28]);
+    let crc = crc32(&png[12..29]);
+    png[29..33].copy_from_slice(&crc.to_be_bytes());
+    assert!(matches!(decode(&png), Err(PictureError::Truncated)), "{:?}", decode(&png));
+    let mut jpeg = file(ImageFormat::Jpeg, 9, 9);
+    let size = jpeg.windows(2).position(|m| m == [0xff, 0xc0]).expect("a frame") + 5;
+    jpeg[size..size + 4].copy_from_slice(&[0x23, 0x28, 0x23, 0x28]);
+    assert!(matches!(decode(&jpeg), Err(PictureError::Truncated)), "{:?}", decode(&jpeg));
+}
