@@ -14,7 +14,7 @@ use proc_macro2::{Ident, Span};
 use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, LitStr, Token, Visibility, braced};
 
-use crate::inline::{self, Tokens};
+use super::inline::{self, Tokens};
 
 /// One struct to make.
 pub struct NetInput {

@@ -8,8 +8,14 @@ mod clif;
 mod data;
 mod digits;
 mod ends;
+#[cfg(unix)]
+#[path = "../../runtime/tests/fence/mod.rs"]
+mod fence;
+mod fuzz;
 mod r#gen;
 mod golden;
+#[cfg(unix)]
+mod guards;
 mod images;
 mod import;
 mod layers;
@@ -29,3 +35,7 @@ mod tidy;
 mod tolerance;
 mod tune;
 mod weights;
+
+#[cfg(unix)]
+#[global_allocator]
+static FENCE: fence::Fence = fence::Fence { always: false };

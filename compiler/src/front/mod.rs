@@ -9,6 +9,20 @@
 //! model.onnx                -> Graph         onnx/        layouts turned, shape arithmetic done; `[net]`, `[passes]`, `[plan]` by --set
 //! model.tflite              -> the same      tflite/      operators written as ONNX's
 //! ```
+//! # Limits
+//! A file cannot ask for more than this; what does is refused with the place, before anything of the size is allocated:
+//!
+//! | what | most | where |
+//! |---|---|---|
+//! | a spec; labels; measured stages | 4 MiB; 16 MiB; 1 MiB | here, `labels.rs`, `tune.rs` |
+//! | rows or columns, channels, windows, nodes of a net | [`ast::MAX_SIDE`], [`ast::MAX_CHANNELS`], [`ast::MAX_KERNEL`], [`ast::MAX_NODES`] | `check/`, `lower.rs` |
+//! | elements of a tensor, weights of a net | [`ast::MAX_ELEMENTS`], [`ast::MAX_WEIGHTS`] | the same, `graph/lower.rs`, `onnx/import.rs` |
+//! | an ONNX or TFLite file; entries of a list in it | 2 GiB; 100 000 | `onnx/mod.rs`, `onnx/proto.rs` |
+//! | elements computed from a model's constants | 4 million, and 8 for each that the file holds | `onnx/import.rs` |
+//!
+//! Tensors of a checkpoint or model are read only where they lie within the file and have the length that their shape needs. A seeded
+//! spec alone makes weights of nothing: up to `MAX_WEIGHTS`, as it says. Pictures have limits of their own (`image.rs`).
+//!
 //! To add a block kind: a row of the grammar and a variant of [`ast::Body`]; then the compiler names every `match` that must
 //! learn it; its word in `check/block.rs`.
 

@@ -2,8 +2,9 @@
 //! neither vanish nor explode however deep the net is.
 //!
 //! Every tensor has a stream of its own, seeded by the seed and the layer's name: changing one block leaves the others' weights
-//! alone. Uniform numbers by SplitMix64 (Steele, Lea, Flood 2014), two a step, because the macro draws millions in an
-//! unoptimised build.
+//! alone. Two uniform numbers of each step of the stream, because the macro draws millions in an unoptimised build.
+
+use crate::ir::random::{Random, fnv};
 
 use super::layer::{Layer, Moments, Tensor};
 
@@ -17,7 +18,7 @@ pub(super) fn draw(seed: u64, layer: &Layer, tensor: Tensor, moments: Moments) -
         Tensor::Mean => (4, layer.kind.out_c()),
         Tensor::Variance => (5, layer.kind.out_c()),
     };
-    let mut stream = fnv(layer.name.as_bytes(), seed ^ 0xcbf2_9ce4_8422_2325 ^ (part << 56));
+    let mut stream = Random::new(fnv(seed ^ (part << 56), &layer.name));
     // A uniform number from -a to a has the variance a^2 / 3.
     let (centre, half) = match tensor {
         Tensor::Weight => {
@@ -35,28 +36,16 @@ pub(super) fn draw(seed: u64, layer: &Layer, tensor: Tensor, moments: Moments) -
 
 /// `len` numbers around `centre`, at most `half` from it, of a stream of the tensor's own.
 pub(super) fn named(seed: u64, tensor: &str, len: usize, centre: f64, half: f64) -> Vec<f32> {
-    let mut stream = fnv(tensor.as_bytes(), seed ^ 0xcbf2_9ce4_8422_2325);
+    let mut stream = Random::new(fnv(seed, tensor));
     uniform(&mut stream, len, centre as f32, half as f32)
 }
 
-/// FNV-1a from the state `hash`.
-fn fnv(bytes: &[u8], mut hash: u64) -> u64 {
-    for byte in bytes {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash
-}
-
 /// `len` numbers from `centre - half` to `centre + half`.
-fn uniform(state: &mut u64, len: usize, centre: f32, half: f32) -> Vec<f32> {
+fn uniform(stream: &mut Random, len: usize, centre: f32, half: f32) -> Vec<f32> {
     let step = half / 8_388_608.0; // 24 bits from -1 to 1
     let mut out = Vec::with_capacity(len + 1);
     while out.len() < len {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
+        let z = stream.next();
         out.push(centre + ((z >> 40) as i32 - 8_388_608) as f32 * step);
         out.push(centre + ((z as u32 >> 8) as i32 - 8_388_608) as f32 * step);
     }
@@ -70,7 +59,7 @@ mod tests {
 
     #[test]
     fn numbers_are_uniform_and_repeatable() {
-        let draw = |seed| uniform(&mut { seed }, 100_001, 1.0, 0.5);
+        let draw = |seed| uniform(&mut Random::new(seed), 100_001, 1.0, 0.5);
         let numbers = draw(7);
         assert_eq!(numbers, draw(7));
         assert_ne!(numbers, draw(8));

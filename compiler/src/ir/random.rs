@@ -2,6 +2,11 @@
 //!
 //! SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). Not for secrets.
 
+/// FNV-1a of `name`, from its usual start changed by `seed`.
+pub(crate) fn fnv(seed: u64, name: &str) -> u64 {
+    name.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
+
 /// A stream of pseudorandom numbers.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
@@ -16,8 +21,7 @@ impl Random {
     /// The stream of `seed` and a tensor's name (FNV-1a), so that a tensor's numbers do not depend on the tensors before it.
     #[must_use]
     pub fn keyed(seed: u64, name: &str) -> Self {
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-        Self::new(Self::new(seed ^ hash).next())
+        Self::new(Self::new(seed ^ fnv(0, name)).next())
     }
 
     /// 64 random bits.

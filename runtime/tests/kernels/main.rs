@@ -1,12 +1,20 @@
 //! Every kernel on every instruction set of this machine against `reference`: random shapes, odd sizes, all activations, both
 //! kinds of padding; any split into bands gives the same bits; entries with constant parameters give those of the others.
+//! All operands stand against pages that cannot be touched.
 
 mod case;
 mod conv;
 mod depthwise;
+#[cfg(unix)]
+#[path = "../fence/mod.rs"]
+mod fence;
 mod misuse;
 mod nan;
 mod pointwise;
 mod rearrange;
 mod small;
 mod winograd;
+
+#[cfg(unix)]
+#[global_allocator]
+static FENCE: fence::Fence = fence::Fence { always: true };

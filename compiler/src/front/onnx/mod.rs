@@ -137,7 +137,15 @@ fn open<'a>(bytes: &'a [u8], shown: &str, warnings: &mut Diagnostics) -> Result<
 fn wanted<'a>(model: &Model<'a>, chosen: Option<&[(String, String, Span)]>) -> Result<Vec<(String, &'a str)>, Diagnostic> {
     let own: Vec<&str> = model.graph.outputs.iter().map(|o| o.name).collect();
     let Some(chosen) = chosen else {
-        let all = own.iter().map(|&name| (import::clean(name), name)).collect();
+        // Two names may be one when they are cleaned, or from the start.
+        let mut all: Vec<(String, &str)> = Vec::new();
+        for &name in &own {
+            let called = import::clean(name);
+            let taken = |called: &str| all.iter().any(|(c, _)| c == called);
+            let numbered = || (2..).map(|i| format!("{called}_{i}")).find(|c| !taken(c)).unwrap_or_default();
+            let called = if taken(&called) { numbered() } else { called };
+            all.push((called, name));
+        }
         return if own.is_empty() { Err(Diagnostic::error("the model has no output")) } else { Ok(all) };
     };
     let made = |name: &str| model.graph.nodes.iter().flat_map(|n| &n.outputs).copied().find(|o| *o == name);

@@ -28,7 +28,11 @@ pub(super) fn batch_norm<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result
         if tensor.len() != c {
             return Err(Refusal::Wrong(format!("its {what} has {} elements for {c} channels", tensor.len())));
         }
-        all.push(import.consts(tensor.floats().unwrap_or_default().to_vec())?);
+        let data = tensor.floats().unwrap_or_default();
+        if what == "variance" && data.iter().any(|x| *x < 0.0) {
+            return Err(Refusal::Wrong("its variance has negative elements".into()));
+        }
+        all.push(import.consts(data.to_vec())?);
     }
     // The decimal that was meant, not the nearest f32 to it.
     let eps = at.attrs.float_or("epsilon", 1e-5);

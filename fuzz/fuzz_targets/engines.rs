@@ -1,0 +1,4 @@
+//! See `mnc_fuzz::targets::engines`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mnc_fuzz::targets::engines(data));

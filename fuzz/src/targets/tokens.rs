@@ -1,0 +1,33 @@
+//! The macro's grammar. The files are the macro crate's own, which as a procedural macro exports nothing else.
+
+use std::str::FromStr;
+
+use proc_macro2::TokenStream;
+
+#[expect(dead_code, reason = "the macro reads more of it")]
+#[path = "../../../macros/src/inline.rs"]
+mod inline;
+#[expect(dead_code, reason = "the macro reads more of it")]
+#[path = "../../../macros/src/input.rs"]
+mod input;
+
+/// A macro call's text as tokens: parsed, and an inline spec the way of any spec, with the settings.
+pub fn tokens(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    // syn parses what is nested by recursion, without a limit (as rustc does): that is the user's own source, and none of mnc's.
+    if text.matches(['<', '(', '[', '{', '&', '*', '!', '-', '|']).count() > 150 {
+        return;
+    }
+    let Ok(stream) = TokenStream::from_str(&text) else { return };
+    let input: input::Input = match syn::parse2(stream) {
+        Ok(input) => input,
+        Err(e) => return drop(e.to_compile_error()),
+    };
+    for net in &input.nets {
+        let sets: Vec<(String, String)> = net.sets.iter().map(|s| (s.key.clone(), s.value.clone())).collect();
+        if let input::Spec::Inline(root) = &net.spec {
+            inline::toml(root);
+            super::spec::tree(root, &sets);
+        }
+    }
+}
