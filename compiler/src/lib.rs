@@ -21,5 +21,7 @@ pub mod machine;
 pub mod pass;
 pub mod plan;
 pub mod tune;
+#[cfg(feature = "jit")]
+pub mod validate;
 
 pub use compile::{CompileError, Compiled, compile};

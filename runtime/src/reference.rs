@@ -8,7 +8,7 @@
 
 mod rearrange;
 
-pub use rearrange::{binary, concat, conv_transpose, gather, interpolate, mean, prelu, transpose};
+pub use rearrange::{binary, concat, conv_transpose, conv_transpose_sums, gather, interpolate, mean, prelu, transpose};
 
 use crate::params::{Activation, Conv, Depthwise, Method, Pool, PoolKind};
 
@@ -89,6 +89,35 @@ pub fn exp(x: f64) -> f64 {
     sum * f64::from_bits(((1023 + n) as u64) << 52)
 }
 
+/// What the products of one output element go into.
+pub trait Accumulate: Copy {
+    /// One more.
+    fn add(&mut self, product: f64);
+}
+
+impl Accumulate for f64 {
+    fn add(&mut self, product: f64) {
+        *self += product;
+    }
+}
+
+/// A sum, and the squares of all its partial sums together: what the roundings of a sum in f32 are relative to, one by one
+/// (Wilkinson's running error analysis).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Running {
+    /// The sum so far.
+    pub sum: f64,
+    /// Of every partial sum, added up.
+    pub squares: f64,
+}
+
+impl Accumulate for Running {
+    fn add(&mut self, product: f64) {
+        self.sum += product;
+        self.squares += self.sum * self.sum;
+    }
+}
+
 /// Convolution: `y[o] = act(sum(x * w[.., o]) + bias[o] + residual[o])`, summed over the input channels of `o`'s group, so that
 /// weights are `[kh][kw][in_c / groups][out_c]`. Outside of the input stands `pad_value` (`in_c` elements; zero where absent).
 pub fn conv(
@@ -100,10 +129,33 @@ pub fn conv(
     residual: Option<&[f32]>,
     y: &mut [f32],
 ) {
+    assert_eq!(y.len(), p.out_h * p.out_w * p.out_c, "conv output");
+    conv_sums(
+        p,
+        x,
+        w,
+        pad_value,
+        |_| 0.0,
+        |at, sum| {
+            let o = at % p.out_c;
+            let sum = sum + bias.map_or(0.0, |b| f64::from(b[o])) + residual.map_or(0.0, |r| f64::from(r[at]));
+            y[at] = activate(p.act, sum) as f32;
+        },
+    );
+}
+
+/// The sums of [`conv`]: `each` is given the place of every output element and what its products were added to, `start` of its channel.
+pub fn conv_sums<X: Copy + Into<f64>, A: Accumulate>(
+    p: &Conv,
+    x: &[X],
+    w: &[X],
+    pad_value: Option<&[X]>,
+    start: impl Fn(usize) -> A,
+    mut each: impl FnMut(usize, A),
+) {
     assert_eq!(x.len(), p.in_h * p.in_w * p.in_c, "conv input");
     let Some((group_in, group_out)) = p.group() else { panic!("{} groups of {} and {} channels", p.groups, p.in_c, p.out_c) };
     assert_eq!(w.len(), p.kernel_h * p.kernel_w * group_in * p.out_c, "conv weights");
-    assert_eq!(y.len(), p.out_h * p.out_w * p.out_c, "conv output");
     for oy in 0..p.out_h {
         for ox in 0..p.out_w {
             let at = (oy * p.out_w + ox) * p.out_c;
@@ -111,28 +163,26 @@ pub fn conv(
             for (g, first) in blocks {
                 let n = BLOCK.min(group_out - first);
                 let first = g * group_out + first;
-                let mut acc = [0f64; BLOCK];
+                let mut acc: [A; BLOCK] = core::array::from_fn(|j| start(first + j.min(n - 1)));
                 for ky in 0..p.kernel_h {
                     for kx in 0..p.kernel_w {
                         let iy = inside(oy * p.stride_h + ky * p.dilation_h, p.pad_top, p.in_h);
                         let ix = inside(ox * p.stride_w + kx * p.dilation_w, p.pad_left, p.in_w);
                         for i in 0..group_in {
                             let c = g * group_in + i;
-                            let v = match (iy, ix) {
-                                (Some(iy), Some(ix)) => x[(iy * p.in_w + ix) * p.in_c + c],
-                                (_, None) | (None, _) => pad_value.map_or(0.0, |v| v[c]),
+                            let v: f64 = match (iy, ix) {
+                                (Some(iy), Some(ix)) => x[(iy * p.in_w + ix) * p.in_c + c].into(),
+                                (_, None) | (None, _) => pad_value.map_or(0.0, |v| v[c].into()),
                             };
                             let row = ((ky * p.kernel_w + kx) * group_in + i) * p.out_c + first;
                             for (a, w) in acc[..n].iter_mut().zip(&w[row..row + n]) {
-                                *a += f64::from(v) * f64::from(*w);
+                                a.add(v * (*w).into());
                             }
                         }
                     }
                 }
                 for (j, a) in acc[..n].iter().enumerate() {
-                    let o = first + j;
-                    let sum = a + bias.map_or(0.0, |b| f64::from(b[o])) + residual.map_or(0.0, |r| f64::from(r[at + o]));
-                    y[at + o] = activate(p.act, sum) as f32;
+                    each(at + first + j, *a);
                 }
             }
         }
@@ -142,27 +192,40 @@ pub fn conv(
 /// Depthwise convolution: output channel `o` reads input channel `o / multiplier`. Outside of the input stands `pad_value`
 /// (`in_c` elements; zero where absent).
 pub fn depthwise(p: &Depthwise, x: &[f32], w: &[f32], bias: Option<&[f32]>, pad_value: Option<&[f32]>, y: &mut [f32]) {
+    assert_eq!(y.len(), p.out_h * p.out_w * p.in_c * p.multiplier, "depthwise output");
+    let start = |o: usize| bias.map_or(0.0, |b| f64::from(b[o]));
+    depthwise_sums(p, x, w, pad_value, start, |at, sum| y[at] = activate(p.act, sum) as f32);
+}
+
+/// The sums of [`depthwise`], as [`conv_sums`] gives them.
+pub fn depthwise_sums<X: Copy + Into<f64>, A: Accumulate>(
+    p: &Depthwise,
+    x: &[X],
+    w: &[X],
+    pad_value: Option<&[X]>,
+    start: impl Fn(usize) -> A,
+    mut each: impl FnMut(usize, A),
+) {
     let out_c = p.in_c * p.multiplier;
     assert_eq!(x.len(), p.in_h * p.in_w * p.in_c, "depthwise input");
     assert_eq!(w.len(), p.kernel_h * p.kernel_w * out_c, "depthwise weights");
-    assert_eq!(y.len(), p.out_h * p.out_w * out_c, "depthwise output");
     for oy in 0..p.out_h {
         for ox in 0..p.out_w {
             for o in 0..out_c {
                 let c = o / p.multiplier;
-                let mut acc = bias.map_or(0.0, |b| f64::from(b[o]));
+                let mut acc = start(o);
                 for ky in 0..p.kernel_h {
                     for kx in 0..p.kernel_w {
                         let iy = inside(oy * p.stride_h + ky * p.dilation_h, p.pad_top, p.in_h);
                         let ix = inside(ox * p.stride_w + kx * p.dilation_w, p.pad_left, p.in_w);
-                        let v = match (iy, ix) {
-                            (Some(iy), Some(ix)) => x[(iy * p.in_w + ix) * p.in_c + c],
-                            (_, None) | (None, _) => pad_value.map_or(0.0, |v| v[c]),
+                        let v: f64 = match (iy, ix) {
+                            (Some(iy), Some(ix)) => x[(iy * p.in_w + ix) * p.in_c + c].into(),
+                            (_, None) | (None, _) => pad_value.map_or(0.0, |v| v[c].into()),
                         };
-                        acc += f64::from(v) * f64::from(w[(ky * p.kernel_w + kx) * out_c + o]);
+                        acc.add(v * w[(ky * p.kernel_w + kx) * out_c + o].into());
                     }
                 }
-                y[(oy * p.out_w + ox) * out_c + o] = activate(p.act, acc) as f32;
+                each((oy * p.out_w + ox) * out_c + o, acc);
             }
         }
     }
@@ -290,7 +353,7 @@ pub fn normalize(pixels: usize, order: &[usize], scale: &[f32], shift: &[f32], x
 /// The input with `top` rows above it, `left` columns before it and as many after it as the output size asks for, filled with
 /// `value` (`c` elements; zero where absent).
 #[expect(clippy::too_many_arguments, reason = "sizes of both tensors; a struct would be used here alone")]
-pub fn pad(
+pub fn pad<X: Copy + Default>(
     in_h: usize,
     in_w: usize,
     c: usize,
@@ -298,9 +361,9 @@ pub fn pad(
     left: usize,
     out_h: usize,
     out_w: usize,
-    value: Option<&[f32]>,
-    x: &[f32],
-    y: &mut [f32],
+    value: Option<&[X]>,
+    x: &[X],
+    y: &mut [X],
 ) {
     assert_eq!(x.len(), in_h * in_w * c, "pad input");
     assert_eq!(y.len(), out_h * out_w * c, "pad output");
@@ -310,7 +373,7 @@ pub fn pad(
             for i in 0..c {
                 y[(oy * out_w + ox) * c + i] = match (inside(oy, top, in_h), inside(ox, left, in_w)) {
                     (Some(iy), Some(ix)) => x[(iy * in_w + ix) * c + i],
-                    (_, None) | (None, _) => value.map_or(0.0, |v| v[i]),
+                    (_, None) | (None, _) => value.map_or_else(X::default, |v| v[i]),
                 };
             }
         }

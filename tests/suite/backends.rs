@@ -23,17 +23,17 @@ use crate::tolerance::{Sums, assert_close, bound};
 const SAME: Window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], around: Around::Same };
 
 /// Something that makes plans run.
-struct Engine {
+pub struct Engine {
     /// In messages.
-    name: String,
-    compile: Compile,
+    pub name: String,
+    pub compile: Compile,
 }
 
 /// Makes a plan ready to run.
-type Compile = Box<dyn Fn(&Plan) -> Box<dyn Net>>;
+pub type Compile = Box<dyn Fn(&Plan) -> Box<dyn Net>>;
 
 /// All engines of this machine.
-fn engines() -> Vec<Engine> {
+pub fn engines() -> Vec<Engine> {
     let native = |isa: Isa| Engine {
         name: format!("native {}", isa.name()),
         compile: Box::new(move |plan| Box::new(NativeNet::new(plan.clone(), isa))),
@@ -49,13 +49,13 @@ fn engines() -> Vec<Engine> {
 }
 
 /// One inference, into an output of garbage.
-fn infer(net: &mut dyn Net, input: &[f32]) -> Vec<f32> {
+pub fn infer(net: &mut dyn Net, input: &[f32]) -> Vec<f32> {
     let mut output = vec![f32::NAN; net.output_len()];
     net.run(input, &mut output).expect("lengths are those of the shapes");
     output
 }
 
-fn optimised(graph: &Graph) -> Graph {
+pub fn optimised(graph: &Graph) -> Graph {
     let mut graph = graph.clone();
     pass::run(&mut graph, &Default::default(), None, None).unwrap();
     graph

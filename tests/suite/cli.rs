@@ -324,12 +324,22 @@ fn json_keys_are_the_contract() {
     let (stdout, _) = expect(&mnc(&["bench", &spec, "--json", "--runs", "5", "--profile"]), 0);
     profile_makes_sense(&objects(&stdout)[0]);
 
-    let (stdout, _) = expect(&mnc(&["verify", &spec, "--json"]), 0);
-    let engines = objects(&stdout);
+    let (stdout, _) = expect(&mnc(&["verify", &spec, "--json", "--seeds", "1"]), 0);
+    let lines = objects(&stdout);
+    let of = |key: &str| lines.iter().filter(|l| l.get(key).is_some()).cloned().collect::<Vec<_>>();
+    let engines = of("engine");
     for engine in &engines {
-        has_keys(engine, &["net", "engine", "max_abs_err", "max_rel_err", "bound", "ok"]);
+        let keys = ["net", "engine", "max_abs_err", "max_rel_err", "bound", "of_bound", "of_bound_at_edges", "ok"];
+        has_keys(engine, &keys);
         assert_eq!(engine["ok"], true);
     }
+    for pass in of("pass") {
+        has_keys(&pass, &["net", "pass", "outcome", "max_abs_err", "of_bound", "of_bound_at_edges", "ok"]);
+    }
+    for input in of("input") {
+        has_keys(&input, &["net", "input", "finite", "not_finite", "open", "max_abs", "bound"]);
+    }
+    assert_eq!((of("pass").len(), of("input").len()), (mnc_compiler::pass::PIPELINE.len(), 10), "{stdout}");
     for name in ["jit", "jit-self-contained", "native-scalar"] {
         assert!(engines.iter().any(|e| e["engine"] == name), "{name}: {stdout}");
     }
@@ -400,7 +410,63 @@ fn tables_for_people() {
     }
     assert!(stdout.lines().filter(|l| l.starts_with(['│', '┌'])).all(|l| l.chars().count() <= 120), "{stdout}");
     let (stdout, _) = expect(&mnc(&["verify", &spec]), 0);
-    assert!(stdout.contains("jit"), "{stdout}");
+    for word in ["jit", "fold_bn", "denormal", "one NaN", "seeded 2"] {
+        assert!(stdout.contains(word), "{word}:\n{stdout}");
+    }
+}
+
+/// An output of another program: here one of mnc's own, then the same with one element changed.
+#[test]
+fn outputs_of_others_are_compared() {
+    let dir = folder();
+    let (spec, x, y) = (path(&dir, "tiny.toml"), path(&dir, "x.npy"), path(&dir, "y.npy"));
+    let data: Vec<f32> = (0..32 * 40 * 3).map(|i| (i % 29) as f32 * 0.06 - 0.9).collect();
+    write_npy(&x, &data, &[1, 32, 40, 3]);
+    expect(&mnc(&["run", &spec, "--input", &x, "--output", &y, "--engine", "native"]), 0);
+    let against = ["verify", &spec, "--input", &x, "--against", &y];
+    let (stdout, _) = expect(&mnc(&against), 0);
+    for word in ["reference", "jit-self-contained", "theirs", "newt"] {
+        assert!(stdout.contains(word), "{word}:\n{stdout}");
+    }
+    let bytes = std::fs::read(&y).expect("written");
+    let mut theirs: Vec<f32> = npyz::NpyFile::new(&bytes[..]).expect("an array").into_vec().expect("floats");
+    let most = theirs.iter().fold(0f32, |a, v| a.max(v.abs()));
+    theirs[2] += 1e-3 * most;
+    write_npy(&y, &theirs, &[4]);
+    let (stdout, _) = expect(&mnc(&[&against[..], &["--json"]].concat()), 1);
+    for line in objects(&stdout) {
+        let keys = [
+            "output",
+            "engine",
+            "max_abs_err",
+            "max_rel_err",
+            "bound",
+            "of_bound",
+            "ok",
+            "at",
+            "value",
+            "against",
+            "top",
+            "top_against",
+        ];
+        has_keys(&line, &keys);
+        assert_eq!((&line["ok"], &line["at"]), (&Value::from(false), &Value::from(vec![0, 0, 2])), "{line}");
+        assert!((line["max_rel_err"].as_f64().expect("a number") - 1e-3).abs() < 1e-5, "{line}");
+    }
+    let (stdout, _) = expect(&mnc(&against), 1);
+    assert!(stdout.contains("BEYOND THE BOUND") && stdout.contains("[2]"), "{stdout}");
+    expect(&mnc(&[&against[..], &["--tolerance", "0.01"]].concat()), 0);
+    theirs[1] = f32::NAN;
+    write_npy(&y, &theirs, &[1, 4]);
+    let (stdout, _) = expect(&mnc(&[&against[..], &["--tolerance", "0.01", "--json"]].concat()), 1);
+    assert_eq!(objects(&stdout)[0]["against"], "NaN", "{stdout}");
+
+    expect(&mnc(&[&against[..], &["--tolerance", "-1"]].concat()), 2);
+    expect(&mnc(&["verify", &spec, "--against", &y]), 2);
+    let (_, stderr) = expect(&mnc(&["verify", &spec, "--input", &y, "--against", &y]), 2);
+    assert!(stderr.contains("[32, 40, 3]"), "{stderr}");
+    let (_, stderr) = expect(&mnc(&[&against[..], &["--against", &y]].concat()), 2);
+    assert!(stderr.contains("gives 1 tensors, `--against` is there 2 times"), "{stderr}");
 }
 
 #[test]

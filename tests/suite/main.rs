@@ -34,6 +34,7 @@ mod threads;
 mod tidy;
 mod tolerance;
 mod tune;
+mod verify;
 mod weights;
 
 #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! The arguments. Names and meanings are a contract that scripts rely on.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -25,7 +25,11 @@ pub(super) enum Command {
     Import(Import),
     /// Show layers, parameters, multiply-adds, memory, and what the passes did.
     Show(Show),
-    /// Compare every back end with the reference on seeded inputs; exit code 1 beyond the bound.
+    /// Compare every pass and every engine with the reference, or the reference with outputs of yours; exit code 1 beyond the bound.
+    ///
+    /// Inputs are seeded pictures and the edges of what f32 can hold: zeros, tiny, denormal, huge, the largest numbers, NaN and
+    /// infinities. The bound is derived for every element from the roundings on its way. Object files and the macro's nets run the
+    /// same code as the engines here; `cargo test` runs those.
     Verify(Verify),
 }
 
@@ -196,6 +200,19 @@ pub(super) struct Verify {
     pub spec: Spec,
     #[command(flatten)]
     pub threads: Threads,
+    /// How many seeded inputs to try.
+    #[arg(long, default_value = "3", value_name = "N", conflicts_with = "against")]
+    pub seeds: NonZeroU32,
+    /// Compare with this output of another program (.npy, NHWC f32) at `--input`, instead of mnc with itself. Once for each output
+    /// of the net, in its order.
+    #[arg(long, value_name = "Y.npy", requires = "input")]
+    pub against: Vec<PathBuf>,
+    /// The input that `--against` is the answer to (.npy, NHWC f32), already preprocessed. Once for each input of the net.
+    #[arg(long, value_name = "X.npy", requires = "against")]
+    pub input: Vec<PathBuf>,
+    /// What `--against` may be off, relative to the output's largest magnitude, instead of the bound of f32 rounding.
+    #[arg(long, value_name = "T", requires = "against")]
+    pub tolerance: Option<f64>,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,

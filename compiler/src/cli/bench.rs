@@ -12,8 +12,8 @@ use super::engine::Engine;
 use super::output::size;
 use super::profile::Profile;
 use super::table::{table, thousands};
-use super::verify::input;
 use crate::Compiled;
+use crate::validate::inputs::picture;
 
 /// Runs before measuring start: until this time has passed, and two at least.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -26,7 +26,7 @@ pub(super) fn run(args: &Bench, console: &mut Console) -> Result<(), Failure> {
     let mut engine = Engine::new(&args.engine, &net)?;
     let compile_ms = start.elapsed().as_secs_f64() * 1e3;
 
-    let x = input(&net.plan, 1);
+    let x = picture(&net.plan, 1);
     let mut y = vec![0.0; net.plan.output_len()];
     let runs = args.runs.get();
     console.progress(runs);

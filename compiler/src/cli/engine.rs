@@ -13,8 +13,8 @@ use crate::back::native::NativeNet;
 use crate::diag::Diagnostic;
 use crate::front::Net;
 use crate::front::ast::MAX_THREADS;
-use crate::ir::eval::eval;
 use crate::plan::Options;
+use crate::validate::answer;
 
 /// A net ready to run.
 pub(super) enum Engine<'a> {
@@ -54,6 +54,15 @@ impl<'a> Engine<'a> {
         Engine::Native(Box::new(NativeNet::new(net.plan.clone(), isa)))
     }
 
+    /// Every engine that this machine has but the reference: each instruction set's kernels, and the JIT in both its forms.
+    pub fn all(net: &'a Compiled) -> Result<Vec<Self>, Failure> {
+        let mut all: Vec<Self> = Isa::available().map(|isa| Self::native(net, isa)).collect();
+        for self_contained in [false, true] {
+            all.push(Self::jit(net, JitOptions { self_contained })?);
+        }
+        Ok(all)
+    }
+
     /// What `--engine` and JSON call it.
     pub fn name(&self) -> String {
         match self {
@@ -77,19 +86,13 @@ impl<'a> Engine<'a> {
                 Ok(start.elapsed())
             }
             Engine::Reference(net) => {
-                let answer = reference(net, input);
+                let answer = answer(&net.specified, input);
                 let took = start.elapsed();
                 output.copy_from_slice(&answer);
                 Ok(took)
             }
         }
     }
-}
-
-/// What the reference answers: all outputs one behind the other, of all inputs one behind the other.
-pub(super) fn reference(net: &Compiled, input: &[f32]) -> Vec<f32> {
-    let inputs: Vec<&[f32]> = net.plan.inputs.iter().map(|p| &input[p.range()]).collect();
-    eval(&net.specified, &inputs).concat()
 }
 
 impl args::Threads {

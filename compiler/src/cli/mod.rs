@@ -6,6 +6,7 @@
 //! One file a command (`compile`, `run`, `bench`, `import`, `show`, `verify`) with a `pub(super) fn run`; to add one: a file, a
 //! variant of `args::Command` and an arm in [`run`](fn@run).
 
+mod against;
 mod args;
 mod bench;
 mod compile;

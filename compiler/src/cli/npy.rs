@@ -1,6 +1,6 @@
 //! `.npy` tensors in and out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use npyz::{NpyFile, Order, TypeChar, WriterBuilder};
 
@@ -8,8 +8,24 @@ use super::Failure;
 use super::console::file_error;
 use crate::diag::Diagnostic;
 use crate::ir::Shape;
+use crate::plan::Port;
 
-/// Reads a C-ordered f32 array of shape `[h, w, c]` or `[1, h, w, c]`.
+/// `left 1x8x8x3, right 1x8x8x3`
+pub(super) fn list(ports: &[Port]) -> String {
+    ports.iter().map(|p| format!("{} {}", p.name, p.tensor.shape)).collect::<Vec<_>>().join(", ")
+}
+
+/// The tensors of `ports`, one file each, one behind the other. `who` and `flag` say in a diagnostic what they are for.
+pub(super) fn read_all(paths: &[PathBuf], ports: &[Port], who: &str, flag: &str) -> Result<Vec<f32>, Failure> {
+    if paths.len() != ports.len() {
+        let d = Diagnostic::error(format!("{who} {} tensors, `{flag}` is there {} times", ports.len(), paths.len()));
+        return Err(Failure::input(d.help(format!("say it once for each, in this order: {}", list(ports)))));
+    }
+    let all: Result<Vec<Vec<f32>>, Failure> = paths.iter().zip(ports).map(|(path, port)| read(path, port.tensor.shape)).collect();
+    Ok(all?.concat())
+}
+
+/// Reads a C-ordered f32 array of shape `[h, w, c]` or `[1, h, w, c]`; a vector of one pixel's channels with any axes of one.
 pub(super) fn read(path: &Path, shape: Shape) -> Result<Vec<f32>, Failure> {
     let fail = |e: &dyn std::fmt::Display| Failure::input(file_error("read", path, e));
     let meta = std::fs::metadata(path).map_err(|e| fail(&e))?;
@@ -53,7 +69,9 @@ fn parse(bytes: &[u8], shape: Shape) -> Result<Vec<f32>, Problem> {
         return Err(Problem::Array(format!("elements of type {}", file.dtype().descr())));
     }
     let dims: Vec<u64> = [shape.n, shape.h, shape.w, shape.c].map(|d| d as u64).to_vec();
-    if file.shape() != dims && file.shape() != &dims[1..] {
+    let long = |dims: &[u64]| dims.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
+    let vector = (shape.h, shape.w) == (1, 1) && long(file.shape()) == long(&dims);
+    if file.shape() != dims && file.shape() != &dims[1..] && !vector {
         return Err(Problem::Array(format!("an array of shape {:?}", file.shape())));
     }
     if file.order() == Order::Fortran {
@@ -124,6 +142,9 @@ mod tests {
     #[test]
     fn other_arrays_are_named() {
         let shape = Shape::hwc(1, 1, 2);
+        for dims in [&[2u64][..], &[1, 2], &[1, 2, 1, 1]] {
+            assert_eq!(parse(&bytes(&[1.0, 2.0], dims).unwrap(), shape).ok().unwrap(), [1.0, 2.0]);
+        }
         let f64s = header("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1, 2), }\n");
         assert!(problem(parse(&f64s, shape)).contains("f8"));
         let fortran = header("{'descr': '<f4', 'fortran_order': True, 'shape': (1, 1, 2), }\n");

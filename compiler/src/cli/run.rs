@@ -7,6 +7,7 @@ use serde_json::json;
 use super::args::Run;
 use super::console::{Console, file_error};
 use super::engine::Engine;
+use super::npy::list;
 use super::table::table;
 use super::{Failure, npy, output};
 use crate::Compiled;
@@ -24,11 +25,6 @@ pub(super) fn run(args: &Run, console: &mut Console) -> Result<(), Failure> {
     args.engine.apply(&mut net)?;
     let net = console.compile_net(net)?;
     if args.input.is_empty() { pictures(args, &net, console) } else { tensors(args, &net, console) }
-}
-
-/// `left 1x8x8x3, right 1x8x8x3`
-fn list(ports: &[Port]) -> String {
-    ports.iter().map(|p| format!("{} {}", p.name, p.tensor.shape)).collect::<Vec<_>>().join(", ")
 }
 
 /// Where every output goes.
@@ -55,16 +51,8 @@ fn targets(args: &Run, net: &Compiled) -> Result<Vec<PathBuf>, Failure> {
 
 fn tensors(args: &Run, net: &Compiled, console: &mut Console) -> Result<(), Failure> {
     let Plan { inputs, outputs, name, .. } = &net.plan;
-    if args.input.len() != inputs.len() {
-        let message = format!("`{name}` takes {} tensors, `--input` is there {} times", inputs.len(), args.input.len());
-        let d = Diagnostic::error(message).help(format!("say it once for each, in this order: {}", list(inputs)));
-        return Err(Failure::input(d));
-    }
+    let x = npy::read_all(&args.input, inputs, &format!("`{name}` takes"), "--input")?;
     let targets = targets(args, net)?;
-    let mut x = Vec::with_capacity(net.plan.input_len());
-    for (path, port) in args.input.iter().zip(inputs) {
-        x.extend(npy::read(path, port.tensor.shape)?);
-    }
     let mut y = vec![0.0; net.plan.output_len()];
     let took = Engine::new(&args.engine, net)?.run(&x, &mut y)?;
     let (mut files, mut dims) = (Vec::new(), Vec::new());
@@ -191,7 +179,7 @@ struct Answer<'a> {
 }
 
 /// Class names: those of the file, else the spec's, else none.
-fn labels(file: Option<&Path>, net: &Compiled) -> Result<Vec<String>, Failure> {
+pub(super) fn labels(file: Option<&Path>, net: &Compiled) -> Result<Vec<String>, Failure> {
     let Some(path) = file else { return Ok(net.plan.labels.clone()) };
     let text = std::fs::read_to_string(path).map_err(|e| Failure::input(file_error("read", path, e)))?;
     let labels: Vec<String> = text.lines().map(|l| l.trim().to_owned()).collect();

@@ -1,95 +1,131 @@
-//! `mnc verify`: every engine against the reference on seeded inputs.
+//! `mnc verify`: every pass and every engine against the reference, on seeded inputs and at the edges of f32.
 //!
-//! The bound. A kernel adds `k` products in f32 where the reference adds them in f64; with fused multiply-adds and a rounding per
-//! step the error of such a sum is near `sqrt(k) * u` relative to the sum of magnitudes, `u = 2^-24` (Higham & Mary 2019,
-//! probabilistic error analysis; the worst case `k * u` does not occur). Errors of the layers add up along the deepest way at
-//! most, so the whole is allowed `4 u * sum over layers of (1 + sqrt(k))` of the largest output magnitude: 4 for the cancellation
-//! between terms and for batch norm folded into weights. For V1 this is 1.1e-4, and what is measured is 1e-6; a wrong weight or
-//! border costs 1e-2 and more.
+//! What may differ and why is derived in [`crate::validate::rounding`]. With `--against`, see [`super::against`].
 
-use mnc_runtime::isa::Isa;
 use serde_json::json;
 
-use super::Failure;
 use super::args::Verify;
 use super::console::Console;
 use super::engine::Engine;
 use super::table::table;
-use crate::Compiled;
-use crate::back::clif::JitOptions;
-use crate::ir::random::Random;
-use crate::ir::{Graph, Op, Shape};
+use super::{Failure, against};
+use crate::diag::Diagnostic;
+use crate::ir::Graph;
 use crate::plan::Plan;
-
-/// Inputs that are tried.
-const INPUTS: u64 = 3;
+use crate::validate::rounding::expect;
+use crate::validate::{self, Agreement, Case, Expected, Outcome, PassCheck, Sums};
 
 pub(super) fn run(args: &Verify, console: &mut Console) -> Result<(), Failure> {
     let mut net = console.load(&args.spec)?;
     args.threads.apply(&mut net)?;
+    let passes_of = net.clone();
     let net = console.compile_net(net)?;
-    let mut engines: Vec<Engine<'_>> = Isa::available().map(|isa| Engine::native(&net, isa)).collect();
+    if !args.against.is_empty() {
+        return against::run(args, &net, console);
+    }
+    let cases = validate::cases(&net.plan, u64::from(args.seeds.get()));
     console.spin("compiling");
-    let jits = [false, true].map(|self_contained| Engine::jit(&net, JitOptions { self_contained }));
+    let engines = Engine::all(&net);
     console.progress_done();
-    for jit in jits {
-        engines.push(jit?);
-    }
+    let mut engines = engines?;
 
-    console.progress(INPUTS as usize * (engines.len() + 1));
-    let (mut inputs, mut answers) = (Vec::new(), Vec::new());
-    for seed in 0..INPUTS {
-        console.doing("reference");
-        inputs.push(input(&net.plan, seed));
-        answers.push(super::engine::reference(&net, &inputs[inputs.len() - 1]));
+    console.progress(crate::pass::PIPELINE.len() + cases.len() * (1 + engines.len()));
+    console.doing("passes");
+    let passes = validate::passes(&passes_of, &cases, |_| console.step());
+    let passes = passes.map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
+    console.doing("reference");
+    let expected = validate::each(&cases, |case| {
+        let expected = expect(&net.specified, &case.input, Sums::F32);
         console.step();
-    }
-    let bound = bound(&net.specified);
-    let mut rows = table(&["engine", "largest error", "relative", "bound", ""], &[1, 2, 3]);
-    let mut all_ok = true;
+        expected
+    });
+    let mut results = Vec::new();
     for engine in &mut engines {
         console.doing(engine.name());
-        let (mut abs, mut rel) = (0.0f64, 0.0f64);
-        for (x, want) in inputs.iter().zip(&answers) {
-            let (a, r) = errors(engine, x, want, &net)?;
-            (abs, rel) = (abs.max(a), rel.max(r));
+        let mut all = Vec::new();
+        for (case, expected) in cases.iter().zip(&expected) {
+            // Nothing that an engine leaves unwritten may pass for an answer.
+            let mut y = vec![f32::from_bits(UNWRITTEN); net.plan.output_len()];
+            engine.run(&case.input, &mut y)?;
+            let missed = y.iter().any(|v| v.to_bits() == UNWRITTEN);
+            all.push(Answer::new(&net.plan, expected, &y, missed));
             console.step();
         }
-        let ok = rel <= bound;
-        all_ok &= ok;
-        if args.json {
-            console.json(&json!({
-                "net": net.plan.name, "engine": engine.name(), "max_abs_err": finite(abs), "max_rel_err": finite(rel),
-                "bound": bound, "ok": ok,
-            }))?;
-        }
-        let verdict = if ok { "ok" } else { "BEYOND THE BOUND" };
-        rows.add_row([engine.name(), format!("{abs:.2e}"), format!("{rel:.2e}"), format!("{bound:.2e}"), verdict.to_owned()]);
+        results.push(EngineCheck { name: engine.name(), all });
     }
     console.progress_done();
-    if !args.json {
-        console.line(format_args!("{}: {INPUTS} seeded inputs against the reference\n{rows}", net.plan.name))?;
+    let report =
+        Report { net: &net.plan, specified: &net.specified, cases: &cases, expected: &expected, passes, engines: results };
+    if args.json {
+        report.json(console)?
+    } else {
+        report.text(console)?
     }
-    if all_ok { Ok(()) } else { Err(Failure::Reported) }
+    if report.ok() { Ok(()) } else { Err(Failure::Reported) }
 }
 
-/// Largest absolute error of `engine` at `x`, and the largest relative to the largest magnitude of its output in `want`; infinite
-/// where the answer is not a number.
-fn errors(engine: &mut Engine<'_>, x: &[f32], want: &[f32], net: &Compiled) -> Result<(f64, f64), Failure> {
-    // Nothing that an engine leaves unwritten may pass for an answer.
-    let mut y = vec![f32::NAN; net.plan.output_len()];
-    engine.run(x, &mut y)?;
-    let error =
-        |(a, b): (&f32, &f32)| Some((f64::from(*a) - f64::from(*b)).abs()).filter(|e| e.is_finite()).unwrap_or(f64::INFINITY);
-    let (mut worst, mut relative) = (0.0f64, 0.0f64);
-    for port in &net.plan.outputs {
-        let (y, want) = (&y[port.range()], &want[port.range()]);
-        let abs = y.iter().zip(want).map(error).fold(0.0, f64::max);
-        let most = want.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
-        worst = worst.max(abs);
-        relative = relative.max(if abs == 0.0 { 0.0 } else { abs / most });
+/// A NaN that no computation makes: what is still there was not written.
+const UNWRITTEN: u32 = 0x7fd5_5aa5;
+
+/// An engine's answer to one case.
+struct Answer {
+    whole: Agreement,
+    /// The largest error of an output relative to its largest magnitude, and the largest bound so.
+    relative: f64,
+    bound: f64,
+    /// Whether something was left unwritten.
+    missed: bool,
+}
+
+impl Answer {
+    fn new(plan: &Plan, expected: &Expected, y: &[f32], missed: bool) -> Self {
+        let (mut relative, mut bound) = (0f64, 0f64);
+        for port in &plan.outputs {
+            let one = validate::judge(&expected.y[port.range()], &expected.bound[port.range()], &y[port.range()]);
+            relative = relative.max(one.relative());
+            bound = bound.max(if one.largest > 0.0 { one.bound / one.largest } else { 0.0 });
+        }
+        Self { whole: expected.judge(y), relative, bound, missed }
     }
-    Ok((worst, relative))
+
+    fn ok(&self) -> bool {
+        self.whole.ok() && !self.missed
+    }
+}
+
+struct EngineCheck {
+    name: String,
+    all: Vec<Answer>,
+}
+
+impl EngineCheck {
+    fn ok(&self) -> bool {
+        self.all.iter().all(Answer::ok)
+    }
+}
+
+struct Report<'a> {
+    net: &'a Plan,
+    specified: &'a Graph,
+    cases: &'a [Case],
+    expected: &'a [Expected],
+    passes: Vec<PassCheck>,
+    engines: Vec<EngineCheck>,
+}
+
+/// The comparisons of one kind of input, counted together.
+fn together<'a>(cases: &[Case], usual: bool, all: impl Iterator<Item = &'a Agreement>) -> Agreement {
+    cases.iter().zip(all).filter(|(case, _)| case.usual == usual).fold(Agreement::default(), |a, (_, b)| a.with(*b))
+}
+
+/// `12 %`, for a part of the bound.
+pub(super) fn percent(share: f64) -> String {
+    match share {
+        s if !s.is_finite() => "∞".to_owned(),
+        0.0 => "0 %".to_owned(),
+        s if s < 0.01 => format!("{:.1} %", s * 100.0),
+        s => format!("{:.0} %", s * 100.0),
+    }
 }
 
 /// JSON has no infinity.
@@ -97,49 +133,152 @@ fn finite(v: f64) -> serde_json::Value {
     if v.is_finite() { json!(v) } else { json!(f64::MAX) }
 }
 
-/// A seeded random picture as the net wants it: uniform in the range of pixels, then normalised unless the graph does that itself.
-/// Behind it whatever else the net takes: uniform numbers from -1 to 1.
-pub(super) fn input(plan: &Plan, seed: u64) -> Vec<f32> {
-    let (preprocess, shape) = (&plan.preprocess, plan.input_shape());
-    let mut rng = Random::new(seed);
-    let mut x: Vec<f32> = (0..shape.elements())
-        .map(|i| {
-            let p = f64::from(rng.uniform(0.0, 1.0));
-            if preprocess.in_graph {
-                return (p * 255.0).floor() as f32;
-            }
-            let c = i % shape.c;
-            let or = |v: &[f64], default: f64| v.get(c).copied().unwrap_or(default);
-            ((p - or(&preprocess.mean, 0.0)) / or(&preprocess.std, 1.0)) as f32
-        })
-        .collect();
-    x.extend((x.len()..plan.input_len()).map(|_| rng.uniform(-1.0, 1.0)));
-    x
+fn verdict(ok: bool) -> String {
+    if ok { "ok" } else { "BEYOND THE BOUND" }.to_owned()
 }
 
-/// The relative error that rounding may cause in `graph`: see the top of this file.
-fn bound(graph: &Graph) -> f64 {
-    let terms = |op: &Op, x: Shape| match op {
-        Op::Conv(c) => c.kernel[0] * c.kernel[1] * c.in_c / c.groups,
-        Op::Depthwise(d) => d.kernel[0] * d.kernel[1],
-        Op::Dense(d) => d.in_c,
-        Op::Pool(p) => p.kernel[0] * p.kernel[1],
-        Op::GlobalPool => x.h * x.w,
-        Op::Softmax => x.c,
-        Op::ConvTranspose(c) => c.kernel[0] * c.kernel[1] * c.in_c / c.groups.max(1),
-        Op::Mean { axes } => [x.h, x.w, x.c].into_iter().zip(axes).map(|(n, &over)| if over { n } else { 1 }).product(),
-        Op::Interpolate { .. } => 4,
-        Op::PRelu(_) | Op::Binary(_) => 1,
-        Op::Concat(_) | Op::Gather(_) | Op::Reshape(_) | Op::Transpose(_) => 0,
-        Op::Add(_) | Op::Scale(_) | Op::BatchNorm(_) | Op::Normalize(_) | Op::Act(_) => 1,
-        Op::Input | Op::Constant(_) | Op::Pad(_) => 0,
-    };
-    let layer = |k: usize| if k == 0 { 0.0 } else { 1.0 + (k as f64).sqrt() };
-    let sum: f64 = graph
-        .topo()
-        .into_iter()
-        .filter(|&id| graph.op(id).arity() > 0)
-        .map(|id| layer(terms(graph.op(id), graph.input_shapes(id)[0])))
-        .sum();
-    4.0 * 2f64.powi(-24) * sum
+impl Report<'_> {
+    fn ok(&self) -> bool {
+        self.passes.iter().all(PassCheck::ok) && self.engines.iter().all(EngineCheck::ok)
+    }
+
+    fn json(&self, console: &mut Console) -> Result<(), Failure> {
+        let net = &self.net.name;
+        for (case, expected) in self.cases.iter().zip(self.expected) {
+            let of = expected.judge(&expected.y);
+            console.json(&json!({
+                "net": net, "input": case.name, "finite": of.finite, "not_finite": of.not_finite, "open": of.open,
+                "max_abs": of.largest, "bound": of.bound,
+            }))?;
+        }
+        for pass in &self.passes {
+            let (outcome, of) = match &pass.outcome {
+                Outcome::Skipped => ("skipped", None),
+                Outcome::Unchanged => ("unchanged", None),
+                Outcome::Compared(all) => ("compared", Some(all)),
+                Outcome::Approximated(all) => ("approximated", Some(all)),
+            };
+            let usual = of.map(|all| together(self.cases, true, all.iter())).unwrap_or_default();
+            let edge = of.map(|all| together(self.cases, false, all.iter())).unwrap_or_default();
+            console.json(&json!({
+                "net": net, "pass": pass.pass, "outcome": outcome, "max_abs_err": finite(usual.error),
+                "of_bound": finite(usual.share), "of_bound_at_edges": finite(edge.share), "ok": pass.ok(),
+            }))?;
+        }
+        for engine in &self.engines {
+            let usual = together(self.cases, true, engine.all.iter().map(|a| &a.whole));
+            let edge = together(self.cases, false, engine.all.iter().map(|a| &a.whole));
+            let (relative, bound) = self.relative(engine);
+            console.json(&json!({
+                "net": net, "engine": engine.name, "max_abs_err": finite(usual.error), "max_rel_err": finite(relative),
+                "bound": bound, "of_bound": finite(usual.share), "of_bound_at_edges": finite(edge.share), "ok": engine.ok(),
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// The largest relative error at usual inputs, and the largest bound relative to the outputs.
+    fn relative(&self, engine: &EngineCheck) -> (f64, f64) {
+        let usual = self.cases.iter().zip(&engine.all).filter(|(case, _)| case.usual);
+        usual.fold((0f64, 0f64), |(r, b), (_, one)| (r.max(one.relative), b.max(one.bound)))
+    }
+
+    fn text(&self, console: &mut Console) -> Result<(), Failure> {
+        let mut inputs = table(&["input", "finite", "NaN or infinite", "open", "largest", "bound"], &[1, 2, 3, 4, 5]);
+        for (case, expected) in self.cases.iter().zip(self.expected) {
+            let of = expected.judge(&expected.y);
+            let counts = [of.finite, of.not_finite, of.open].map(|n| n.to_string());
+            let [finite, not_finite, open] = counts;
+            inputs.add_row([
+                case.name.clone(),
+                finite,
+                not_finite,
+                open,
+                format!("{:.2e}", of.largest),
+                format!("{:.2e}", of.bound),
+            ]);
+        }
+        let mut passes = table(&["pass", "", "largest error", "of the bound", "at the edges", ""], &[2, 3, 4]);
+        for pass in &self.passes {
+            let row = |what: &str, all: Option<&Vec<Agreement>>, verdict: String| {
+                let of = |usual| all.map(|all| together(self.cases, usual, all.iter()));
+                let (usual, edge) = (of(true), of(false));
+                let error = usual.map_or_else(String::new, |a| format!("{:.2e}", a.error));
+                let share = |a: Option<Agreement>| match pass.outcome {
+                    Outcome::Compared(_) => a.map_or_else(String::new, |a| percent(a.share)),
+                    Outcome::Skipped | Outcome::Unchanged | Outcome::Approximated(_) => String::new(),
+                };
+                [pass.pass.to_owned(), what.to_owned(), error, share(usual), share(edge), verdict]
+            };
+            passes.add_row(match &pass.outcome {
+                Outcome::Skipped => row("left out", None, String::new()),
+                Outcome::Unchanged => row("changed nothing", None, String::new()),
+                Outcome::Compared(all) => row("same function", Some(all), verdict(pass.ok())),
+                Outcome::Approximated(all) => row("approximates", Some(all), "as asked".to_owned()),
+            });
+        }
+        let mut engines =
+            table(&["engine", "largest error", "relative", "bound", "of the bound", "at the edges", ""], &[1, 2, 3, 4, 5]);
+        for engine in &self.engines {
+            let usual = together(self.cases, true, engine.all.iter().map(|a| &a.whole));
+            let edge = together(self.cases, false, engine.all.iter().map(|a| &a.whole));
+            let (relative, bound) = self.relative(engine);
+            engines.add_row([
+                engine.name.clone(),
+                format!("{:.2e}", usual.error),
+                format!("{relative:.2e}"),
+                format!("{bound:.2e}"),
+                percent(usual.share),
+                percent(edge.share),
+                verdict(engine.ok()),
+            ]);
+        }
+        let elements = self.net.output_len();
+        console.line(format_args!(
+            "{}: {} inputs, {elements} output element{} each, by the reference (naive sums in f64 over {} nodes)\n{inputs}",
+            self.net.name,
+            self.cases.len(),
+            if elements == 1 { "" } else { "s" },
+            self.specified.len(),
+        ))?;
+        console.line(format_args!("\nPasses: the graph after each against the graph before it\n{passes}"))?;
+        console.line(format_args!("\nEngines: against the reference\n{engines}"))?;
+        for failure in self.failures() {
+            console.line(failure)?;
+        }
+        console.line(
+            "\nOpen elements depend on the order of sums beyond f32 and are not compared; NaN must be NaN, and an infinity the same. \
+             Object files and macro nets run the same code; `cargo test` runs them.",
+        )
+    }
+
+    /// Where something is wrong, a line each.
+    fn failures(&self) -> Vec<String> {
+        let line = |who: &str, case: &Case, of: &Agreement| {
+            let element = of.worst.filter(|_| !of.ok())?;
+            let port = self.net.outputs.iter().find(|p| p.range().contains(&element.at))?;
+            let at = place(port, element.at - port.offset);
+            let (got, want, bound) = (element.got, element.want, element.bound);
+            Some(format!("{who} at input `{}`: {} {at} is {got:e}, not {want:e} within {bound:.1e}", case.name, port.name))
+        };
+        let mut all = Vec::new();
+        for pass in &self.passes {
+            if let Outcome::Compared(of) = &pass.outcome {
+                all.extend(self.cases.iter().zip(of).filter_map(|(case, of)| line(pass.pass, case, of)));
+            }
+        }
+        for engine in &self.engines {
+            for (case, answer) in self.cases.iter().zip(&engine.all) {
+                all.extend(line(&engine.name, case, &answer.whole));
+                all.extend(answer.missed.then(|| format!("{} at input `{}`: elements are not written", engine.name, case.name)));
+            }
+        }
+        all
+    }
+}
+
+/// `[y, x, c]` of element `at` of an output, or `[c]` of a vector.
+pub(super) fn place(port: &crate::plan::Port, at: usize) -> String {
+    let s = port.tensor.shape;
+    if (s.h, s.w) == (1, 1) { format!("[{at}]") } else { format!("[{}, {}, {}]", at / (s.w * s.c), at / s.c % s.w, at % s.c) }
 }

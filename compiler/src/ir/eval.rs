@@ -112,25 +112,7 @@ pub(crate) fn node(op: &Op, consts: &Consts, shapes: &[Shape], out: Shape, x: &[
 fn conv(c: &Conv, consts: &Consts, shapes: &[Shape], out: Shape, x: &[&[f32]], y: &mut [f32]) {
     let s = shapes[0];
     let (h, w) = if c.pool { (s.h, s.w) } else { (out.h, out.w) };
-    let p = params::Conv {
-        in_h: s.h,
-        in_w: s.w,
-        in_c: c.in_c,
-        out_h: h,
-        out_w: w,
-        out_c: c.out_c,
-        groups: c.groups,
-        kernel_h: c.kernel[0],
-        kernel_w: c.kernel[1],
-        stride_h: c.stride[0],
-        stride_w: c.stride[1],
-        dilation_h: c.dilation[0],
-        dilation_w: c.dilation[1],
-        pad_top: c.pad.top,
-        pad_left: c.pad.left,
-        act: c.act,
-        method: params::Method::Direct,
-    };
+    let p = conv_params(c, s, h, w);
     let weight = consts.get(c.weight);
     let bias = c.bias.map(|b| consts.get(b));
     let value = c.pad_value.map(|v| consts.get(v));
@@ -144,11 +126,36 @@ fn conv(c: &Conv, consts: &Consts, shapes: &[Shape], out: Shape, x: &[&[f32]], y
     }
 }
 
-fn hwc(s: Shape) -> [usize; 3] {
+/// The parameters of `c` without what is fused into it but the activation, for input `x` and `out_h` by `out_w` sums.
+pub(crate) fn conv_params(c: &Conv, x: Shape, out_h: usize, out_w: usize) -> params::Conv {
+    params::Conv {
+        in_h: x.h,
+        in_w: x.w,
+        in_c: c.in_c,
+        out_h,
+        out_w,
+        out_c: c.out_c,
+        groups: c.groups,
+        kernel_h: c.kernel[0],
+        kernel_w: c.kernel[1],
+        stride_h: c.stride[0],
+        stride_w: c.stride[1],
+        dilation_h: c.dilation[0],
+        dilation_w: c.dilation[1],
+        pad_top: c.pad.top,
+        pad_left: c.pad.left,
+        act: c.act,
+        method: params::Method::Direct,
+    }
+}
+
+/// Rows, columns and channels.
+pub(crate) fn hwc(s: Shape) -> [usize; 3] {
     [s.h, s.w, s.c]
 }
 
-fn transposed_params(c: &ConvTranspose, x: Shape, out: Shape) -> params::Conv {
+/// The parameters of `c`.
+pub(crate) fn transposed_params(c: &ConvTranspose, x: Shape, out: Shape) -> params::Conv {
     params::Conv {
         in_h: x.h,
         in_w: x.w,
@@ -170,7 +177,8 @@ fn transposed_params(c: &ConvTranspose, x: Shape, out: Shape) -> params::Conv {
     }
 }
 
-fn depthwise_params(d: &Depthwise, x: Shape, out: Shape) -> params::Depthwise {
+/// The parameters of `d`.
+pub(crate) fn depthwise_params(d: &Depthwise, x: Shape, out: Shape) -> params::Depthwise {
     params::Depthwise {
         in_h: x.h,
         in_w: x.w,
@@ -190,7 +198,8 @@ fn depthwise_params(d: &Depthwise, x: Shape, out: Shape) -> params::Depthwise {
     }
 }
 
-fn pool_params(p: &Pool, x: Shape, out: Shape) -> params::Pool {
+/// The parameters of `p`.
+pub(crate) fn pool_params(p: &Pool, x: Shape, out: Shape) -> params::Pool {
     params::Pool {
         kind: p.kind,
         in_h: x.h,

@@ -1,6 +1,6 @@
 //! Naive kernels of what moves elements between shapes: joining, gathering, transposing, interpolating, means, broadcasting.
 
-use super::activate;
+use super::{Accumulate, activate};
 use crate::params::{Activation, Axis, BinaryKind, Conv, Tap};
 
 /// Where element `(y, x, c)` of a tensor of `shape` (rows, columns, channels) stands.
@@ -56,7 +56,7 @@ pub fn prelu(slope: &[f32], x: &[f32], y: &mut [f32]) {
 }
 
 /// The parts, each with its shape, one behind the other along `axis`.
-pub fn concat(axis: Axis, shape: [usize; 3], parts: &[([usize; 3], &[f32])], y: &mut [f32]) {
+pub fn concat<X: Copy>(axis: Axis, shape: [usize; 3], parts: &[([usize; 3], &[X])], y: &mut [X]) {
     assert_eq!(y.len(), elements(shape), "concat output");
     let axis = match axis {
         Axis::H => 0,
@@ -78,7 +78,7 @@ pub fn concat(axis: Axis, shape: [usize; 3], parts: &[([usize; 3], &[f32])], y: 
 
 /// Element `(y, x, c)` is that of the input at the indices that the tables of rows, columns and channels have there; an absent
 /// table takes all as they are, a negative index gives `fill`.
-pub fn gather(shape: [usize; 3], tables: [Option<&[i32]>; 3], fill: f32, x: &[f32], y: &mut [f32]) {
+pub fn gather<X: Copy>(shape: [usize; 3], tables: [Option<&[i32]>; 3], fill: X, x: &[X], y: &mut [X]) {
     assert_eq!(x.len(), elements(shape), "gather input");
     let out: [usize; 3] = core::array::from_fn(|i| tables[i].map_or(shape[i], <[i32]>::len));
     assert_eq!(y.len(), elements(out), "gather output");
@@ -96,7 +96,7 @@ pub fn gather(shape: [usize; 3], tables: [Option<&[i32]>; 3], fill: f32, x: &[f3
 }
 
 /// Output axis `i` is input axis `order[i]`.
-pub fn transpose(shape: [usize; 3], order: [usize; 3], x: &[f32], y: &mut [f32]) {
+pub fn transpose<X: Copy>(shape: [usize; 3], order: [usize; 3], x: &[X], y: &mut [X]) {
     assert!(x.len() == elements(shape) && y.len() == x.len(), "transpose lengths {} {}", x.len(), y.len());
     let out = order.map(|i| shape[i]);
     for p in each(out) {
@@ -136,21 +136,33 @@ pub fn mean(shape: [usize; 3], axes: [bool; 3], x: &[f32], y: &mut [f32]) {
 /// Transposed convolution: `y[o] = act(bias[o] + sum(x * w[.., o]))` over the inputs that reach the output element, weights
 /// `[kh][kw][in_c / groups][out_c]`.
 pub fn conv_transpose(p: &Conv, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    assert_eq!(y.len(), p.out_h * p.out_w * p.out_c, "transposed output");
+    let start = |o: usize| bias.map_or(0.0, |b| f64::from(b[o]));
+    conv_transpose_sums(p, x, w, start, |at, sum| y[at] = activate(p.act, sum) as f32);
+}
+
+/// The sums of [`conv_transpose`], as [`super::conv_sums`] gives them.
+pub fn conv_transpose_sums<X: Copy + Into<f64>, A: Accumulate>(
+    p: &Conv,
+    x: &[X],
+    w: &[X],
+    start: impl Fn(usize) -> A,
+    mut each_sum: impl FnMut(usize, A),
+) {
     assert_eq!(x.len(), p.in_h * p.in_w * p.in_c, "transposed input");
     let Some((group_in, group_out)) = p.group() else { panic!("{} groups of {} and {} channels", p.groups, p.in_c, p.out_c) };
     assert_eq!(w.len(), p.kernel_h * p.kernel_w * group_in * p.out_c, "transposed weights");
-    assert_eq!(y.len(), p.out_h * p.out_w * p.out_c, "transposed output");
     for [oy, ox, o] in each([p.out_h, p.out_w, p.out_c]) {
-        let mut sum = bias.map_or(0.0, |b| f64::from(b[o]));
+        let mut sum = start(o);
         for [ky, kx, i] in each([p.kernel_h, p.kernel_w, group_in]) {
             let iy = source(oy + p.pad_top, ky * p.dilation_h, p.stride_h, p.in_h);
             let ix = source(ox + p.pad_left, kx * p.dilation_w, p.stride_w, p.in_w);
             if let (Some(iy), Some(ix)) = (iy, ix) {
-                let v = x[(iy * p.in_w + ix) * p.in_c + o / group_out * group_in + i];
-                sum += f64::from(v) * f64::from(w[((ky * p.kernel_w + kx) * group_in + i) * p.out_c + o]);
+                let v: f64 = x[(iy * p.in_w + ix) * p.in_c + o / group_out * group_in + i].into();
+                sum.add(v * w[((ky * p.kernel_w + kx) * group_in + i) * p.out_c + o].into());
             }
         }
-        y[(oy * p.out_w + ox) * p.out_c + o] = activate(p.act, sum) as f32;
+        each_sum((oy * p.out_w + ox) * p.out_c + o, sum);
     }
 }
 

@@ -364,6 +364,17 @@ impl Emit<'_> {
         if self.target.x86 { self.pick(x, y, x, y) } else { self.b.ins().fmin(x, y) }
     }
 
+    /// Lane-wise maximum; not a number where either is none.
+    pub fn vmax_nan(&mut self, x: Value, y: Value) -> Value {
+        let max = self.vmax(x, y);
+        if !self.target.x86 {
+            return max;
+        }
+        let none = self.b.ins().fcmp(FloatCC::Unordered, x, x);
+        let none = self.b.ins().bitcast(types::F32X4, little(), none);
+        self.b.ins().bitselect(none, x, max)
+    }
+
     /// `a < b ? x : y` a lane, in the form that x86's selector knows as `minps` and `maxps` (`fmin` itself takes ten
     /// instructions there, for the sake of signed zeros).
     fn pick(&mut self, a: Value, b: Value, x: Value, y: Value) -> Value {

@@ -45,7 +45,7 @@ pub(super) fn window(e: &mut Emit<'_>, p: &Pool, x: Value, y: Value, rows: [Valu
                         for (&acc, (offset, lanes)) in acc.iter().zip(vectors(channels)) {
                             let x = e.load(Mem::Fixed, x, offset, lanes);
                             next.push(match p.kind {
-                                PoolKind::Max => e.vmax(x, acc),
+                                PoolKind::Max => e.vmax_nan(x, acc),
                                 PoolKind::Average => e.b.ins().fadd(acc, x),
                             });
                         }
