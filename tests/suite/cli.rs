@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The program of this checkout, built if it is not there or not current.
-fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         // <target>/<profile>/deps/suite-…
@@ -31,12 +31,12 @@ fn program() -> &'static Path {
     })
 }
 
-fn mnc(args: &[&str]) -> Output {
+pub fn mnc(args: &[&str]) -> Output {
     Command::new(program()).args(args).env_remove("MNC_ISA").output().expect("the program starts")
 }
 
 /// A folder with a small spec `tiny.toml`, a picture `a.png`, and room.
-fn folder() -> TempDir {
+pub fn folder() -> TempDir {
     let dir = TempDir::new().expect("a temporary folder");
     std::fs::write(dir.path().join("tiny.toml"), TINY).expect("a spec");
     picture(&dir.path().join("a.png"));
@@ -79,7 +79,7 @@ fn picture(path: &Path) {
     image::RgbImage::from_fn(61, 47, pixel).save(path).expect("a picture");
 }
 
-fn path(dir: &TempDir, name: &str) -> String {
+pub fn path(dir: &TempDir, name: &str) -> String {
     dir.path().join(name).to_str().expect("UTF-8").to_owned()
 }
 
@@ -89,7 +89,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// Exit code `code`, and no panic.
 #[track_caller]
-fn expect(out: &Output, code: i32) -> (String, String) {
+pub fn expect(out: &Output, code: i32) -> (String, String) {
     let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
     assert_eq!(out.status.code(), Some(code), "stdout:\n{stdout}\nstderr:\n{stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");

@@ -12,6 +12,7 @@ mod ends;
 #[path = "../../runtime/tests/fence/mod.rs"]
 mod fence;
 mod fuzz;
+mod faults;
 mod r#gen;
 mod golden;
 #[cfg(unix)]

@@ -1,7 +1,8 @@
 //! The command line `mnc`: the only place that prints, reads arguments and writes files.
 //!
 //! Results go to standard output, one JSON object a line with `--json`; everything else goes to standard error. Exit code 0: done,
-//! 1: the job failed, 2: bad usage or bad input. A reader that closes standard output early ends the program quietly.
+//! 1: the job failed, 2: bad usage or bad input; 128 and the signal's number after Ctrl-C (130), SIGTERM or SIGHUP, which leave no
+//! file half written behind. A reader that closes standard output early ends the program quietly.
 //!
 //! One file a command (`compile`, `run`, `bench`, `import`, `show`, `verify`) with a `pub(super) fn run`; to add one: a file, a
 //! variant of `args::Command` and an arm in [`run`](fn@run).
@@ -61,6 +62,28 @@ fn check_environment() -> Result<(), Failure> {
     })
 }
 
+/// Ends the program on Ctrl-C and the like, without what is half written.
+#[cfg(unix)]
+fn end_on_signals() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+
+    // A file that grows beyond the limit is an error of the write that a diagnostic tells of, not the end of the program.
+    let _ = signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default());
+    // Without the thread, signals end the program as they always do.
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]) else { return };
+    let wait = move || {
+        if let Some(signal) = signals.forever().next() {
+            output::clean_up();
+            // As a shell says of a program that a signal ended.
+            std::process::exit(128 + signal);
+        }
+    };
+    drop(std::thread::Builder::new().name("signals".to_owned()).spawn(wait));
+}
+
+#[cfg(not(unix))]
+fn end_on_signals() {}
+
 /// Runs `mnc` with `args`, the program's name first, and returns its exit code.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args = match args::Args::try_parse_from(args) {
@@ -71,6 +94,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
     };
+    end_on_signals();
     let mut console = Console::new();
     let done = check_environment().and_then(|()| match &args.command {
         args::Command::Compile(a) => compile::run(a, &mut console),

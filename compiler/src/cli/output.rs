@@ -3,22 +3,45 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::NamedTempFile;
 
 use super::Failure;
 use super::console::file_error;
 
+/// The temporary files that there are, for [`clean_up`]. Whoever holds the lock creates or renames.
+static STAGED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
 /// Writes every file of `files`; nothing appears unless all could be written.
 pub(super) fn write_all(files: &[(PathBuf, Vec<u8>)]) -> Result<(), Failure> {
     let mut staged = Vec::new();
-    for (path, bytes) in files {
+    let written = files.iter().try_for_each(|(path, bytes)| {
         staged.push((stage(path, bytes).map_err(|e| Failure::job(file_error("write", path, e)))?, path));
+        Ok(())
+    });
+    // An interruption waits for this lock: all files are renamed or none.
+    let mut open = STAGED.lock().unwrap_or_else(PoisonError::into_inner);
+    let done = written.and_then(|()| {
+        let mut rename = |(file, path): (NamedTempFile, &PathBuf)| {
+            file.persist(path).map(|_| ()).map_err(|e| Failure::job(file_error("write", path, e.error)))
+        };
+        staged.drain(..).try_for_each(&mut rename)
+    });
+    drop(staged);
+    open.clear();
+    done
+}
+
+/// Takes away what is half written, for good: nothing is written after this.
+#[cfg(unix)]
+pub(super) fn clean_up() {
+    let open = STAGED.lock().unwrap_or_else(PoisonError::into_inner);
+    for path in open.iter() {
+        let _ = std::fs::remove_file(path);
     }
-    for (file, path) in staged {
-        file.persist(path).map_err(|e| Failure::job(file_error("write", path, e.error)))?;
-    }
-    Ok(())
+    // The process is about to end; until then nobody else may write.
+    std::mem::forget(open);
 }
 
 fn stage(path: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
@@ -37,7 +60,12 @@ fn stage(path: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
         // As any new file: the umask still applies.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    let mut file = builder.tempfile_in(folder)?;
+    let mut file = {
+        let mut open = STAGED.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = builder.tempfile_in(folder)?;
+        open.push(file.path().to_path_buf());
+        file
+    };
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)

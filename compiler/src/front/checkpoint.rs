@@ -1,19 +1,20 @@
-//! A safetensors file: mapped into memory, its tensors found by name and read as f32.
+//! A safetensors file: read as a whole, its tensors found by name and read as f32. It is not mapped into memory: a file that another
+//! program cuts short meanwhile would kill the process.
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use super::half;
 use crate::diag::Diagnostic;
 
-/// A mapped checkpoint.
+/// A checkpoint in memory.
 pub(super) struct Checkpoint {
-    map: Mmap,
+    bytes: Vec<u8>,
     /// By name.
     pub(super) tensors: BTreeMap<String, Info>,
 }
@@ -41,7 +42,7 @@ impl Info {
 }
 
 impl Checkpoint {
-    /// Maps the file and reads its header.
+    /// Reads the file.
     ///
     /// # Errors
     /// When it cannot be opened, or is not a whole safetensors file.
@@ -53,23 +54,27 @@ impl Checkpoint {
         if !meta.is_file() || meta.len() == 0 {
             return Err(Diagnostic::error(format!("the checkpoint {shown} is empty or no file")));
         }
-        // SAFETY: the mapping is private and read-only and every access below stays within its length; the one requirement
-        // left, that no other process truncates the file meanwhile, is the user's, as for any mapped input.
-        let map = unsafe { Mmap::map(&file) }.map_err(cannot)?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| {
+        let mut bytes = Vec::new();
+        let len = usize::try_from(meta.len()).ok().filter(|&n| bytes.try_reserve_exact(n).is_ok());
+        if len.is_none() {
+            return Err(Diagnostic::error(format!("the checkpoint {shown} of {} bytes does not fit into memory", meta.len())));
+        }
+        // No more than it had, should it be growing.
+        file.take(meta.len()).read_to_end(&mut bytes).map_err(cannot)?;
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| {
             let d = Diagnostic::error(format!("the checkpoint {shown} is not a whole safetensors file: {e}"));
-            d.help(what_else(&map).unwrap_or("it may be cut off: compare its size with the original's"))
+            d.help(what_else(&bytes).unwrap_or("it may be cut off: compare its size with the original's"))
         })?;
         let data = header + 8;
         let mut tensors = BTreeMap::new();
         for (name, info) in metadata.tensors() {
             let range = data + info.data_offsets.0..data + info.data_offsets.1;
-            if range.start > range.end || range.end > map.len() {
+            if range.start > range.end || range.end > bytes.len() {
                 return Err(Diagnostic::error(format!("the checkpoint {shown} is damaged: {name} lies outside the file")));
             }
             tensors.insert(name, Info { dtype: info.dtype, shape: info.shape.clone(), range });
         }
-        Ok(Self { map, tensors })
+        Ok(Self { bytes, tensors })
     }
 
     /// Takes a prefix off all names that training wrappers put in front of all of them; false where there is none.
@@ -82,7 +87,7 @@ impl Checkpoint {
 
     /// The elements of a tensor in stored order; empty for an element type that is not a float.
     pub(super) fn read(&self, info: &Info) -> Vec<f32> {
-        let bytes = &self.map[info.range.clone()];
+        let bytes = &self.bytes[info.range.clone()];
         match info.dtype {
             Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             Dtype::F16 => bytes.as_chunks().0.iter().map(|b| half::f16(*b)).collect(),
