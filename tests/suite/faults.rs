@@ -36,7 +36,8 @@ fn a_full_disk() {
         assert!(stderr.contains("cannot write to standard output: No space left on device"), "{args:?}: {stderr}");
     }
     // Nor may diagnostics that go nowhere change what happens.
-    let lost = Command::new(program()).args(["show", "absent.toml"]).stderr(File::create("/dev/full").expect("a device")).output();
+    let lost =
+        Command::new(program()).args(["show", "absent.toml"]).stderr(File::create("/dev/full").expect("a device")).output();
     expect(&lost.expect("it starts"), 2);
     // 4 KiB a file at most, as on a full disk: the weights do not fit, and so nothing is written.
     let out = dir.path().join("out");

@@ -8,11 +8,11 @@ mod clif;
 mod data;
 mod digits;
 mod ends;
+mod faults;
 #[cfg(unix)]
 #[path = "../../runtime/tests/fence/mod.rs"]
 mod fence;
 mod fuzz;
-mod faults;
 mod r#gen;
 mod golden;
 #[cfg(unix)]

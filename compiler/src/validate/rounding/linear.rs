@@ -41,6 +41,7 @@ fn sums_of<X: Copy + Into<f64>, A: Accumulate>(
                 pad_top: 0,
                 pad_left: 0,
                 act: Activation::None,
+                method: params::Method::Direct,
             };
             reference::conv_sums(&p, x, w, pad, start, each);
         }
@@ -96,6 +97,9 @@ pub(super) fn layer(op: &Op, consts: &Consts, shape: Shape, x: &Value, sums: Sum
     let (weight, bias, pad) = (consts.get(weight), bias.map(|b| consts.get(b)), pad.map(|p| consts.get(p)));
     let shapes = [x.shape, shape];
 
+    // What Winograd's filtering may compute instead.
+    let by_tiles = matches!(op, Op::Conv(c) if c.kernel == [3, 3] && c.stride == [1, 1] && c.dilation == [1, 1] && c.groups == 1);
+
     // Every input with its own variance and the roundings of the constant that it meets.
     let size2 = |i: usize| x.terms.as_ref().map_or(0.0, |t| t[i]).max(f64::from(x.x[i]).powi(2));
     let q = |i: usize| if x.x[i].is_finite() { x.v[i] + FOLDS * size2(i) } else { x.v[i] };
@@ -118,12 +122,17 @@ pub(super) fn layer(op: &Op, consts: &Consts, shape: Shape, x: &Value, sums: Sum
         // The roundings of the sum itself, with the sizes that folding leaves of the terms.
         let start = |o: usize| Running { sum: bias.map_or(0.0, |b| f64::from(b[o])), squares: 0.0 };
         let mut y = vec![0.0; shape.elements()];
-        let mut own = |at: usize, sum: Running| {
+        let mut squares = vec![0.0; shape.elements()];
+        let own = |at: usize, sum: Running| {
             y[at] = sum.sum as f32;
             // A sum that is not finite is judged by itself.
-            v[at] += if sum.sum.is_finite() { sum.squares } else { 0.0 };
+            squares[at] = if sum.sum.is_finite() { sum.squares } else { 0.0 };
         };
-        sums_of(op, shapes, [&x.x, weight], pad, start, &mut own);
+        sums_of(op, shapes, [&x.x, weight], pad, start, own);
+        if by_tiles {
+            squares = tiled(&squares, &y, shape);
+        }
+        v.iter_mut().zip(&squares).for_each(|(v, s)| *v += s);
         if let Some(terms) = &x.terms {
             let sizes: Vec<f64> = terms.iter().map(|t| t.sqrt()).collect();
             let weight: Vec<f64> = weight.iter().map(|w| f64::from(*w)).collect();
@@ -141,11 +150,27 @@ pub(super) fn layer(op: &Op, consts: &Consts, shape: Shape, x: &Value, sums: Sum
     let mut sizes = vec![0f64; shape.c];
     weight.iter().enumerate().for_each(|(i, w)| sizes[i % shape.c] += f64::from(w.abs()));
     let most = x.most.max(pad.map_or(0.0, super::largest)) * sizes.into_iter().fold(0.0, f64::max);
-    let most = most + bias.map_or(0.0, super::largest);
+    // Winograd's filtering adds up to four elements before it multiplies.
+    let most = if by_tiles { 4.0 * most } else { most } + bias.map_or(0.0, super::largest);
     if groups > 1 && x.x.iter().any(|x| !x.is_finite()) {
         v.fill(OPEN);
     }
     Value::result(shape, y, v, most).sharing(shared)
+}
+
+/// The squares of partial sums where tiles of two by two outputs may be computed together: each carries the roundings of all of
+/// its tile, of terms up to twice as large. Open where one of them is not finite, unless this one is not a number.
+fn tiled(squares: &[f64], y: &[f32], shape: Shape) -> Vec<f64> {
+    let [h, w, c] = hwc(shape);
+    let near = |at: usize, len: usize| at.saturating_sub(1)..(at + 2).min(len);
+    let one = |i: usize| {
+        let (oy, ox, o) = (i / (w * c), i / c % w, i % c);
+        let around = near(oy, h).flat_map(|y| near(ox, w).map(move |x| (y * w + x) * c + o));
+        // What is not a number stays so by either way.
+        let open = |j: usize| !y[i].is_nan() && !y[j].is_finite();
+        around.fold(0f64, |most, j| if open(j) { OPEN } else { most.max(4.0 * squares[j]) })
+    };
+    (0..y.len()).map(one).collect()
 }
 
 /// `y[c] = scale[c] * x[order[c]] + shift[c]`; `order` absent: as they are.
