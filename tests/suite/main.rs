@@ -6,6 +6,7 @@ mod checkpoints;
 mod cli;
 mod clif;
 mod data;
+mod determinism;
 mod digits;
 mod ends;
 mod faults;
