@@ -65,7 +65,7 @@ fn models(folder: &Path) -> Vec<PathBuf> {
 
 /// What `mnc import` writes of `net`, read again: the same graph to the bit, and the same files if it is written again.
 pub fn written(net: &Net, dir: &Path) -> Net {
-    let files = front::write(net, dir, "a test").unwrap_or_else(|e| panic!("{}: {e}", net.name));
+    let files = front::write_layers(net, dir, "a test").unwrap_or_else(|e| panic!("{}: {e}", net.name));
     for (path, bytes) in [&files.spec, &files.weights] {
         std::fs::write(path, bytes).expect("writable");
     }
@@ -81,7 +81,7 @@ pub fn written(net: &Net, dir: &Path) -> Net {
         assert_eq!(bits(a, a_id), bits(b, b_id), "{}: {}", net.name, a.node(a_id).name);
     }
     assert_eq!((&net.preprocess, &net.labels, &a.output_names), (&again.preprocess, &again.labels, &b.output_names));
-    assert_eq!(front::write(&again, dir, "a test").expect("written once already"), files, "{}", net.name);
+    assert_eq!(front::write_layers(&again, dir, "a test").expect("written once already"), files, "{}", net.name);
     again
 }
 

@@ -1,6 +1,7 @@
 //! The one integration test binary: a list of modules, one a subject.
 
 mod backends;
+mod blocks;
 mod calls;
 mod checkpoints;
 mod cli;

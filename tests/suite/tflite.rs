@@ -122,7 +122,7 @@ fn operators_compute_what_tensorflow_does() {
         if net.graph.len() > net.graph.inputs.len() {
             written(&net, folder.path());
         } else {
-            assert!(front::write(&net, folder.path(), "a test").is_err(), "{name}");
+            assert!(front::write_layers(&net, folder.path(), "a test").is_err(), "{name}");
         }
         for (engine, got) in outputs(net, &case.input) {
             let mut rest = &got[..];

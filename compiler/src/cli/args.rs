@@ -180,6 +180,9 @@ pub(super) struct Import {
     /// Folder to write NAME.toml and NAME.safetensors to; made if absent.
     #[arg(short, long = "out-dir", value_name = "DIR")]
     pub out_dir: PathBuf,
+    /// Write plain layers even where the model is recognised as blocks of the family.
+    #[arg(long)]
+    pub layers: bool,
 }
 
 #[derive(Debug, clap::Args)]

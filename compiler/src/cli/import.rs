@@ -14,7 +14,8 @@ pub(super) fn run(args: &Import, console: &mut Console) -> Result<(), Failure> {
     let path = &args.spec.path;
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let from = net.weights_from.replace(&path.display().to_string(), &name);
-    let written = front::write(&net, &args.out_dir, &from);
+    let write = if args.layers { front::write_layers } else { front::write };
+    let written = write(&net, &args.out_dir, &from);
     console.progress_done();
     let written = written.map_err(|e| Failure::job(Diagnostic::error(e)))?;
     for (path, _) in [&written.spec, &written.weights] {
@@ -25,6 +26,12 @@ pub(super) fn run(args: &Import, console: &mut Console) -> Result<(), Failure> {
         }
     }
     std::fs::create_dir_all(&args.out_dir).map_err(|e| Failure::job(file_error("write to", &args.out_dir, e)))?;
+    if !args.layers {
+        match written.blocks {
+            0 => console.note("not recognised as a net of the family: written as plain layers"),
+            n => console.note(format_args!("recognised as a net of the family: written as {n} blocks")),
+        }
+    }
     // The spec last: where it is, its weights are.
     let files = [written.weights, written.spec];
     output::write_all(&files)?;

@@ -1,7 +1,7 @@
 //! The grammar of a spec, and its typed form after checking.
 //!
-//! A spec is TOML: one `[net]`, optional `[weights]`, `[passes]` and `[plan]`, and a list of `[[block]]`, executed in order. The macro
-//! accepts the same keys. Every unknown key, wrong type and impossible value is an error with its place.
+//! A spec is TOML: one `[net]`, optional `[weights]`, `[passes]` and `[plan]`, and a list of `[[block]]`, executed in order. What is
+//! no block can stand among them as a `[[layer]]`, below. The macro accepts the same keys. Every unknown key, wrong type and impossible value is an error with its place.
 //!
 //! # `[net]`
 //! | key | value | default |
@@ -12,12 +12,13 @@
 //! | `round_to` | scaled widths are rounded to a multiple, `make_divisible` of the reference code: `n = max(min_width, (w + r/2) // r * r)`, one step more if `n < 0.9 w`; with 1 the integer part is taken | 8 |
 //! | `min_width` | least scaled width | `round_to` |
 //! | `padding` | `"torch"` (k/2 on every side), `"same"` (TensorFlow's, from the layer's actual input size), `"valid"` (none), or a number for every side | `"torch"` |
-//! | `activation` | `relu`, `relu6`, `hswish`, `hsigmoid`, `sigmoid`, `none` | `"relu6"` |
+//! | `activation` | `relu`, `relu6`, `hswish`, `hsigmoid`, `sigmoid`, `tanh`, `silu`, `none`, or a table such as `{ clip = [-1, 1] }` that a layer may have | `"relu6"` |
 //! | `batch_norm` | convolutions are followed by batch norm | true |
 //! | `bn_eps` | added to its variance, above 0 | 1e-5 |
 //! | `bias` | convolutions have a bias | where there is no batch norm |
 //! | `classes` | outputs of a `dense` block without `out` | none |
 //! | `labels` | path of a file with one class name a line, relative to the spec, or a list of names | none |
+//! | `outputs` | the blocks or layers whose results are the net's, a list or a table from what a result is called to what makes it | the last one |
 //!
 //! A width is scaled only by an `alpha` other than 1; at 1 it is taken as written.
 //!
@@ -25,11 +26,13 @@
 //! `height`, `width` (required), `channels` (3), `mean` (0.0) and `std` (1.0): a number or one a channel, as in
 //! `x = (p / 255 - mean) / std`; `order` (`"rgb"` or `"bgr"`: the tensor's, and that of `mean` and `std`); `resize` (the
 //! shorter side's length before the centre crop, or `"squash"`; 256 for an input of 224, others in proportion); `filter`
-//! (`"bilinear"` or `"bicubic"`); `pixels` (false; true: the net itself takes RGB pixel values 0..255 and normalises them).
+//! (`"bilinear"` or `"bicubic"`); `pixels` (false; true: the net itself takes RGB pixel values 0..255 and normalises them); `name`
+//! (`"input"`), by which `inputs` below know it.
 //!
 //! # `[[block]]`
 //! Every block has `kind`, and may have `name` (an identifier; `block` and its position from 0 otherwise).
-//! Blocks with convolutions also take `activation`, `padding`, `batch_norm`, `bias`, `alpha` (false: do not scale `out`;
+//! A block reads what stands before it, or what its `inputs` names.
+//! Blocks with convolutions also take `activation`, `padding`, `batch_norm`, `bn_eps`, `bias`, `alpha` (false: do not scale `out`;
 //! `"at_least_one"`: scale by max(1, alpha); a number: by this), `repeat` (1; only the first repetition has the stride) and
 //! `stage` (timm's stage number, where counting new widths and strides does not give it). `kernel` and `stride` are a
 //! number or `[rows, columns]`.
@@ -40,8 +43,8 @@
 //! | `depthwise` | `kernel` (3), `stride` (1), `multiplier` (1) | `depthwise` |
 //! | `separable` | `out`, `kernel` (3), `stride` (1) | `depthwise`, `pointwise`, both activated |
 //! | `inverted_residual` | `out`, `expand` or `expand_channels`, `kernel` (3), `stride` (1), `se` (false), `residual` (true) | `expand` (left out where it would not widen), `depthwise`, `se`, `project` without activation; the input is added where stride is 1 and widths agree |
-//! | `universal_inverted_bottleneck` | `out`, `expand`, `dw_start` (0), `dw_mid` (0), `stride` (1), `residual` (true) | `dw_start` without activation, `expand`, `dw_mid`, `project`; kernel 0 leaves a depthwise layer out; `dw_mid` has the stride if it is there |
-//! | `fused_inverted_bottleneck` | `out`, `expand`, `kernel` (3), `stride` (1), `group_size`, `residual` (true) | `expand` (k x k), `project` (1 x 1) without activation |
+//! | `universal_inverted_bottleneck` | `out`, `expand` or `expand_channels`, `dw_start` (0), `dw_mid` (0), `stride` (1), `residual` (true) | `dw_start` without activation, `expand`, `dw_mid`, `project`; kernel 0 leaves a depthwise layer out; `dw_mid` has the stride if it is there |
+//! | `fused_inverted_bottleneck` | `out`, `expand` or `expand_channels`, `kernel` (3), `stride` (1), `group_size`, `residual` (true) | `expand` (k x k), `project` (1 x 1) without activation |
 //! | `squeeze_excite` | the keys of `se` | `se.reduce`, `se.expand` |
 //! | `max_pool`, `avg_pool` | `kernel`, `stride` (kernel), `padding` (`"valid"`) | |
 //! | `global_avg_pool` | | |
@@ -51,7 +54,14 @@
 //!
 //! `expand` times the input width is the inner width, rounded by `round_to` unless `expand` is whole; `expand_channels` states
 //! it and is scaled by `alpha`. `se` is true or a table: `ratio` (0.25) of the inner width rounded to `round_to` (8), or
-//! `channels`; `activation` (relu), `gate` (hsigmoid or sigmoid), `position` (`"after"` or `"before"` the activation).
+//! `channels`; `activation` (relu), `gate` (hsigmoid, sigmoid or `{ hard_sigmoid = [alpha, beta] }`), `position` (`"after"` or
+//! `"before"` the activation).
+//!
+//! # `[[layer]]` among blocks
+//! A layer of the other grammar, that of any graph of ops (its page is in `front/graph/mod.rs`; `mnc import` shows it): it has `op`
+//! and `inputs`, the names of blocks, layers or the input; without them it reads what stands before it in the text, as a block does.
+//! Nothing of `[net]` applies to it. Its tensors are called as it says, whatever the `names` of the others are. A spec without any
+//! `[[block]]` is one of layers only.
 //!
 //! # `[weights]`
 //! | key | value |
@@ -82,6 +92,7 @@ use std::collections::BTreeMap;
 
 use mnc_runtime::params::{Activation, PoolKind};
 
+use super::graph::Layer;
 use super::{PassOptions, PlanOptions, Preprocess};
 use crate::diag::Span;
 use crate::ir::{Padding, Shape};
@@ -112,6 +123,10 @@ pub struct Spec {
     pub name: String,
     /// `[1, height, width, channels]`
     pub input: Shape,
+    /// What blocks and layers call it.
+    pub input_name: String,
+    /// The results: what each is called, what makes it, and the place that says so; `None` for what the last block gives.
+    pub outputs: Option<Vec<(String, String, Span)>>,
     /// How a picture becomes the input.
     pub preprocess: Preprocess,
     /// How widths are scaled.
@@ -128,6 +143,8 @@ pub struct Spec {
     pub plan: PlanOptions,
     /// In order of execution.
     pub blocks: Vec<Block>,
+    /// Layers among them, in order, each with the number of blocks that stand before it.
+    pub(super) layers: Vec<(usize, Layer)>,
     /// The place of the net as a whole.
     pub span: Span,
 }
@@ -265,12 +282,14 @@ pub struct Style {
 }
 
 /// One `[[block]]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Block {
     /// Unique among its siblings.
     pub name: String,
     /// Its `kind = …`.
     pub span: Span,
+    /// What it reads, if not what stands before it.
+    pub input: Option<(String, Span)>,
     /// How often it is repeated.
     pub repeat: usize,
     /// timm's stage number.
@@ -315,7 +334,7 @@ pub enum Squeeze {
 }
 
 /// What a block is; the fields are the keys of the grammar above.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the grammar above says what each field is")]
 pub enum Body {
     Conv {

@@ -4,27 +4,48 @@
 //! fit before anything large is allocated; then with the real one.
 //!
 //! Names: `<block>[.<repetition>].<layer>`, the layers as listed in [`super::ast`]; around a layer `x` stand `x.pad`, `x.bn`
-//! and `x.act`. A block inside a `residual` has the name of that in front.
+//! and `x.act`. A block inside a `residual` has the name of that in front. Layers that stand among the blocks are lowered by
+//! [`super::graph`].
+
+use std::collections::HashMap;
 
 use mnc_runtime::params::Activation;
 
 use super::ast::{
     Block, Body, Expand, MAX_CHANNELS, MAX_ELEMENTS, MAX_NODES, MAX_WEIGHTS, PadRule, Spec, Squeeze, SqueezeExcite,
 };
+use super::graph::{self, Kept, TensorName, Wanted};
 use super::layer::{Layer, LayerKind, Moments, Role, Tag, Tensor, Unit};
 use super::{ColorOrder, Preprocess};
-use crate::diag::{Diagnostic, Span};
+use crate::diag::{Diagnostic, Span, nearest};
 use crate::ir::op::{BatchNorm, Conv, Dense, Depthwise, Normalize, Pad, Pool};
 use crate::ir::{ConstId, Consts, Graph, NodeId, Op, Padding};
 
-/// Gives the elements of one tensor of a layer (the layer's index is its position in [`Lowered::layers`]).
-pub(super) type Source<'a> = dyn FnMut(usize, &Layer, Tensor, Moments) -> Vec<f32> + 'a;
+/// A tensor that is asked for.
+pub(super) enum Ask<'a> {
+    /// One of a block's layer, which is at this position of [`Lowered::layers`].
+    Block(usize, &'a Layer, Tensor, Moments),
+    /// One of a layer among the blocks.
+    Plain(&'a Wanted<'a>),
+}
+
+/// Gives the elements of a tensor: of a block's in the op's order, of a plain layer's in the checkpoint's.
+pub(super) type Source<'a> = dyn FnMut(Ask<'_>) -> Vec<f32> + 'a;
+
+/// A tensor of a layer among the blocks.
+pub(super) struct Plain {
+    pub(super) tensor: TensorName,
+    /// As it stands in a checkpoint.
+    pub(super) shape: Vec<usize>,
+}
 
 /// The result of lowering.
 pub(super) struct Lowered {
     pub(super) graph: Graph,
     pub(super) layers: Vec<Layer>,
     pub(super) units: Vec<Unit>,
+    /// Tensors of layers among the blocks.
+    pub(super) plain: Vec<Plain>,
 }
 
 /// Lowers `spec` with weights from `source`.
@@ -32,17 +53,39 @@ pub(super) struct Lowered {
 /// # Errors
 /// The first block that does not fit: behind it no shape is known.
 pub(super) fn lower(spec: &Spec, source: &mut Source<'_>) -> Result<Lowered, Diagnostic> {
-    let lowered = Lowered { graph: Graph::default(), layers: Vec::new(), units: Vec::new() };
-    let mut state = Lower { spec, out: lowered, source, moments: Vec::new(), weights: 0, pooled: false };
-    let mut x = state.out.graph.add_input("input", spec.input);
-    state.moments.push(1.0);
+    let lowered = Lowered { graph: Graph::default(), layers: Vec::new(), units: Vec::new(), plain: Vec::new() };
+    let (moments, kept, names) = (vec![1.0], Kept::default(), HashMap::new());
+    let mut state = Lower { spec, out: lowered, source, moments, kept, names, pooled: false };
+    let mut x = state.out.graph.add_input(&spec.input_name, spec.input);
+    state.kept.taken.insert(spec.input_name.clone());
     if spec.preprocess.in_graph {
         x = state.normalize(&spec.preprocess, x)?;
     }
-    for block in &spec.blocks {
+    state.name(&spec.input_name, &spec.span, x)?;
+    let mut layers = spec.layers.iter().peekable();
+    for (i, block) in spec.blocks.iter().enumerate() {
+        while let Some((_, layer)) = layers.next_if(|(n, _)| *n <= i) {
+            x = state.plain(layer)?;
+        }
+        if let Some((name, span)) = &block.input {
+            x = state.named(name, span)?;
+        }
         x = state.block(block, "", x)?;
+        state.name(&block.name, &block.span, x)?;
     }
-    state.out.graph.outputs.push(x);
+    for (_, layer) in layers {
+        x = state.plain(layer)?;
+    }
+    match &spec.outputs {
+        None => state.out.graph.outputs.push(x),
+        Some(outputs) => {
+            for (called, name, span) in outputs {
+                let id = state.named(name, span)?;
+                state.out.graph.outputs.push(id);
+                state.out.graph.output_names.push(called.clone());
+            }
+        }
+    }
     Ok(state.out)
 }
 
@@ -52,8 +95,10 @@ struct Lower<'a, 's> {
     source: &'a mut Source<'s>,
     /// Estimated second moment of every node's output, by index.
     moments: Vec<f64>,
-    /// Elements of all weights so far.
-    weights: usize,
+    /// Names of nodes, and how many weights there are so far.
+    kept: Kept,
+    /// What blocks, layers and the input give.
+    names: HashMap<String, NodeId>,
     /// A global pool came before.
     pooled: bool,
 }
@@ -89,6 +134,10 @@ impl Lower<'_, '_> {
         if self.out.graph.len() >= MAX_NODES {
             return Err(Diagnostic::error(format!("the net has more than {MAX_NODES} nodes")).at(span, "reached here"));
         }
+        if !self.kept.taken.insert(name.clone()) {
+            let d = Diagnostic::error(format!("the name `{name}` is taken")).at(span, "in this block");
+            return Err(d.help("give the block another `name`"));
+        }
         let id = match self.out.graph.add(name, op, inputs) {
             Ok(id) => id,
             Err(e) => return Err(Diagnostic::error(e.to_string()).at(span, "in this block")),
@@ -99,6 +148,44 @@ impl Lower<'_, '_> {
         }
         self.moments.resize(id.index() + 1, 1.0);
         self.moments[id.index()] = moment;
+        Ok(id)
+    }
+
+    /// What is called `name`.
+    fn named(&self, name: &str, span: &Span) -> Result<NodeId, Diagnostic> {
+        self.names.get(name).copied().ok_or_else(|| {
+            let d = Diagnostic::error(format!("nothing above is called `{name}`")).at(span, "unknown name");
+            match nearest(name, self.names.keys().map(String::as_str)) {
+                Some(near) => d.help(format!("did you mean `{near}`?")),
+                None => d.help("it is the name of the input, or of a block or layer that stands above"),
+            }
+        })
+    }
+
+    /// Calls what `id` gives `name`.
+    fn name(&mut self, name: &str, span: &Span, id: NodeId) -> Result<(), Diagnostic> {
+        match self.names.insert(name.to_owned(), id) {
+            None => Ok(()),
+            // A block may be called as the input is, which then cannot be named.
+            Some(old) if matches!(self.out.graph.op(old), Op::Input | Op::Normalize(_)) => Ok(()),
+            Some(_) => {
+                let d = Diagnostic::error(format!("two of the input, the blocks and the layers are called `{name}`"));
+                Err(d.at(span, "the second one").help("give it another `name`"))
+            }
+        }
+    }
+
+    /// A layer among the blocks.
+    fn plain(&mut self, layer: &graph::Layer) -> Result<NodeId, Diagnostic> {
+        let inputs = layer.inputs.iter().map(|(name, span)| self.named(name, span)).collect::<Result<Vec<_>, _>>()?;
+        let (plain, source) = (&mut self.out.plain, &mut *self.source);
+        let id = graph::one(&mut self.out.graph, &mut self.kept, layer, &inputs, &mut |wanted| {
+            plain.push(Plain { tensor: wanted.tensor.clone(), shape: wanted.shape.clone() });
+            Ok(source(Ask::Plain(wanted)))
+        })?;
+        self.moments.resize(id.index() + 1, 1.0);
+        self.pooled |= self.out.graph.op(id) == &Op::GlobalPool;
+        self.name(&layer.name, &layer.span, id)?;
         Ok(id)
     }
 
@@ -329,12 +416,12 @@ impl Lower<'_, '_> {
     /// Adds one tensor of `layer` to the constants.
     fn tensor(&mut self, layer: &Layer, tensor: Tensor, moments: Moments) -> Result<ConstId, Diagnostic> {
         let len = if tensor == Tensor::Weight { layer.kind.weights() } else { Some(layer.kind.out_c()) };
-        self.weights = self.weights.saturating_add(len.unwrap_or(usize::MAX));
-        if self.weights > MAX_WEIGHTS {
+        self.kept.weights = self.kept.weights.saturating_add(len.unwrap_or(usize::MAX));
+        if self.kept.weights > MAX_WEIGHTS {
             let d = Diagnostic::error(format!("the net has more than {} million weights", MAX_WEIGHTS / 1_000_000));
             return Err(d.at(&layer.span, "reached here"));
         }
-        let data = (self.source)(self.out.layers.len(), layer, tensor, moments);
+        let data = (self.source)(Ask::Block(self.out.layers.len(), layer, tensor, moments));
         Ok(self.out.graph.consts.add(data))
     }
 

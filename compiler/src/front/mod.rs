@@ -6,6 +6,7 @@
 //!    -> Graph                                lower.rs     bare ops; layer.rs lists what has weights
 //!    with weights                            seed.rs, or checkpoint.rs + names.rs
 //! with `[[layer]]` for `[[block]]` -> Graph  graph/       any graph of ops, and back: a net as a spec
+//!                      Graph -> `[[block]]`  blocks/      the blocks of the family in such a graph, for `mnc import`
 //! model.onnx                -> Graph         onnx/        layouts turned, shape arithmetic done; `[net]`, `[passes]`, `[plan]` by --set
 //! model.tflite              -> the same      tflite/      operators written as ONNX's
 //! ```
@@ -24,9 +25,10 @@
 //! spec alone makes weights of nothing: up to `MAX_WEIGHTS`, as it says. Pictures have limits of their own (`image.rs`).
 //!
 //! To add a block kind: a row of the grammar and a variant of [`ast::Body`]; then the compiler names every `match` that must
-//! learn it; its word in `check/block.rs`.
+//! learn it; its word in `check/block.rs`. `blocks/mod.rs` says how imported models are taught to be written with it.
 
 pub mod ast;
+mod blocks;
 mod check;
 mod checkpoint;
 mod graph;
@@ -46,8 +48,9 @@ mod weights;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-pub use self::graph::{Written, write};
-use self::lower::{Lowered, lower};
+pub use self::blocks::write;
+pub use self::graph::{Written, write_layers};
+use self::lower::{Ask, Lowered, lower};
 use self::value::{Value, parse_toml};
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::ir::Graph;
@@ -249,7 +252,7 @@ pub fn check_and_lower(
     let check::Checked { spec, mut mistakes } = check::check(&root);
     let Some(spec) = spec else { return Err(mistakes) };
     // With mistakes the blocks before the first of them are still worth a look.
-    let dry = match lower(&spec, &mut |_, _, _, _| Vec::new()) {
+    let dry = match lower(&spec, &mut |_| Vec::new()) {
         Ok(dry) => dry,
         Err(d) => {
             mistakes.push(d);
@@ -282,12 +285,18 @@ fn with_weights(
         (None, Some((file, span))) => (base_dir.join(file), Some(span)),
         (None, None) => {
             let seed = spec.weights.seed;
-            let lowered = lower(spec, &mut |_, layer, tensor, moments| seed::draw(seed, layer, tensor, moments));
+            let lowered = lower(spec, &mut |ask| match ask {
+                Ask::Block(_, layer, tensor, moments) => seed::draw(seed, layer, tensor, moments),
+                Ask::Plain(wanted) => graph::drawn(seed, wanted),
+            });
             return Some((lowered.map_err(|d| mistakes.push(d)).ok()?.graph, format!("seeded random weights (seed {seed})")));
         }
     };
     let fitted = weights::fit(spec, &path, at, dry).map_err(|d| mistakes.extend(d)).ok()?;
-    let lowered = lower(spec, &mut |index, layer, tensor, _| fitted.read(index, layer, tensor));
+    let lowered = lower(spec, &mut |ask| match ask {
+        Ask::Block(index, layer, tensor, _) => fitted.read(index, layer, tensor),
+        Ask::Plain(wanted) => fitted.read_plain(wanted),
+    });
     mistakes.extend(fitted.bad_numbers(&path));
     files.push(path);
     Some((lowered.map_err(|d| mistakes.push(d)).ok()?.graph, fitted.from))

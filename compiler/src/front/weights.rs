@@ -7,8 +7,9 @@ use std::path::Path;
 
 use super::ast::{Layout, Spec};
 use super::checkpoint::{Checkpoint, Info};
+use super::graph::{self, Wanted};
 use super::layer::{Layer, LayerKind, Tensor};
-use super::lower::Lowered;
+use super::lower::{Lowered, Plain};
 use super::names::{Candidate, candidates, leaves};
 use crate::diag::{Diagnostic, Diagnostics, Span, nearest};
 
@@ -66,13 +67,14 @@ pub(super) fn fit(spec: &Spec, path: &Path, at: Option<&Span>, dry: &Lowered) ->
     if let Some(d) = check.folded() {
         problems.push(d);
     } else if !check.missing(&mut problems) && !spec.weights.ignore_extra {
-        check.extra(&mut problems);
+        check.extra(&dry.plain, &mut problems);
     }
-    out.extend(problems.into_iter().map(place));
+    check.plain(&dry.plain, &mut problems);
+    out.extend(problems.into_iter().map(|d| if d.label.is_some() { d } else { place(d) }));
     if !out.is_empty() {
         return Err(out);
     }
-    let from = format!("{} ({} names, {} tensors)", path.display(), candidate.who, matched(&found));
+    let from = format!("{} ({} names, {} tensors)", path.display(), candidate.who, matched(&found) + dry.plain.len());
     Ok(Fitted { file, found, keras, from, bad: RefCell::default() })
 }
 
@@ -116,6 +118,17 @@ impl Fitted {
         }
     }
 
+    /// The elements of a tensor of a layer among the blocks, in the checkpoint's order.
+    pub(super) fn read_plain(&self, wanted: &Wanted<'_>) -> Vec<f32> {
+        let Some(info) = self.file.tensors.get(&wanted.tensor.name) else { return Vec::new() };
+        let data = self.file.read(info);
+        let negative = wanted.role == graph::Role::Variance && data.iter().any(|x| *x < 0.0);
+        if negative || (wanted.role != graph::Role::Constant && !data.iter().all(|x| x.is_finite())) {
+            self.bad.borrow_mut().push(wanted.tensor.name.clone());
+        }
+        data
+    }
+
     /// The mistake of having tensors with infinite or undefined elements or negative variances, if so.
     pub(super) fn bad_numbers(&self, path: &Path) -> Option<Diagnostic> {
         let bad = self.bad.borrow();
@@ -133,7 +146,7 @@ impl Fitted {
 }
 
 /// OIHW to HWIO; `[C * m, 1, kh, kw]` to `[kh][kw][C * m]`; `[out, in]` to `[in][out]`.
-fn to_op_layout(data: &[f32], kind: LayerKind) -> Vec<f32> {
+pub(super) fn to_op_layout(data: &[f32], kind: LayerKind) -> Vec<f32> {
     let (inputs, taps) = match kind {
         LayerKind::Conv { kernel, in_c, groups, .. } => (in_c / groups, kernel[0] * kernel[1]),
         LayerKind::Depthwise { kernel, .. } => (1, kernel[0] * kernel[1]),
@@ -170,7 +183,7 @@ fn check_map(spec: &Spec, layers: &[Layer], out: &mut Diagnostics) {
 }
 
 /// What the `spec` naming appends to a layer's name.
-fn spec_leaf(tensor: Tensor) -> &'static str {
+pub(super) fn spec_leaf(tensor: Tensor) -> &'static str {
     match tensor {
         Tensor::Weight => ".weight",
         Tensor::Bias => ".bias",
@@ -358,9 +371,29 @@ impl Check<'_> {
         }
     }
 
+    /// What is wrong with the tensors of layers among the blocks.
+    fn plain(&self, plain: &[Plain], out: &mut Diagnostics) {
+        for Plain { tensor, shape } in plain {
+            let (name, path) = (&tensor.name, self.path.display());
+            let Some(info) = self.file.tensors.get(name) else {
+                let d = Diagnostic::error(format!("{path} has no tensor `{name}`")).at(&tensor.span, "needed here");
+                out.push(match nearest(name, self.file.tensors.keys().map(String::as_str)) {
+                    Some(near) => d.help(format!("did you mean `{near}`?")),
+                    None => d.help("a tensor is called after its layer unless a key of the layer names it"),
+                });
+                continue;
+            };
+            if !info.is_float() || info.shape != *shape {
+                let message = format!("`{name}` is {} {:?}, not floats {shape:?}", info.dtype(), info.shape);
+                out.push(Diagnostic::error(message).at(&tensor.span, "by this layer"));
+            }
+        }
+    }
+
     /// Tensors that nothing reads.
-    fn extra(&self, out: &mut Diagnostics) {
-        let used: HashSet<&str> = self.found.iter().flat_map(|f| f.values().map(String::as_str)).collect();
+    fn extra(&self, plain: &[Plain], out: &mut Diagnostics) {
+        let mut used: HashSet<&str> = self.found.iter().flat_map(|f| f.values().map(String::as_str)).collect();
+        used.extend(plain.iter().map(|p| p.tensor.name.as_str()));
         let extra: Vec<String> = self
             .file
             .tensors

@@ -76,10 +76,18 @@ fn shown(mistakes: &Diagnostics) {
     let _ = diag::render(mistakes, false);
 }
 
-/// What `mnc import` writes of a net is a spec of the same net.
+/// What `mnc import` writes of a net is a spec of the same net, as layers and as blocks.
 fn rewritten(net: &Net, scratch: &Scratch) {
+    if let Ok(files) = front::write(net, Path::new(""), "fuzzing")
+        && files.blocks > 0
+    {
+        let spec = scratch.file("written.toml", &files.spec.1);
+        scratch.file(files.weights.0.to_str().expect("a name"), &files.weights.1);
+        let (again, _) = front::load(&spec, &[], None).unwrap_or_else(|d| panic!("{}", diag::render(&d, false)));
+        assert_eq!(net.graph.macs(), again.graph.macs(), "another net came back");
+    }
     // A net of nothing but inputs is refused.
-    let Ok(files) = front::write(net, Path::new(""), "fuzzing") else { return };
+    let Ok(files) = front::write_layers(net, Path::new(""), "fuzzing") else { return };
     let spec = scratch.file("written.toml", &files.spec.1);
     scratch.file(files.weights.0.to_str().expect("a name"), &files.weights.1);
     match front::load(&spec, &[], None) {

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use mnc_runtime::params::{Activation, PoolKind};
 
+use super::layer::{check_activation, check_inputs};
 use super::reader::{Reader, array, boolean, int, list, number, pair, string, table, word};
-use super::{ACTIVATIONS, Defaults, check_alpha, check_padding, check_style, identifier};
+use super::{Defaults, check_alpha, check_padding, check_style, identifier};
 use crate::diag::{Diagnostic, Diagnostics, nearest};
 use crate::front::ast::{
     Block, Body, Expand, MAX_CHANNELS, MAX_DEPTH, MAX_KERNEL, MAX_REPEAT, PadRule, Squeeze, SqueezeExcite, Style, Widths,
@@ -84,12 +85,23 @@ fn check_block(
     let mut block = Block {
         name,
         span: kind.span.clone(),
+        input: None,
         repeat: 1,
         stage: None,
         alpha: 1.0,
         style: Style { activation: Activation::None, padding: PadRule::Fixed(0), batch_norm: None, bias: false },
         body: Body::Softmax,
     };
+    // What stands within a residual is a chain.
+    if depth == 0
+        && let Some(v) = r.get("inputs")
+    {
+        let mut names = check_inputs(v, out);
+        if names.len() > 1 {
+            out.push(Diagnostic::error("a block reads one input").at(&v.span, "").help("a `[[layer]]` can read several"));
+        }
+        block.input = names.pop();
+    }
     let body = match word {
         "conv"
         | "depthwise"
@@ -113,7 +125,7 @@ fn check_block(
         }
         "global_avg_pool" => Some(Body::GlobalAvgPool),
         "dense" => {
-            block.style.activation = r.get("activation").and_then(|v| super::word(v, &ACTIVATIONS, out)).unwrap_or_default();
+            block.style.activation = r.get("activation").and_then(|v| check_activation(v, out)).unwrap_or_default();
             block.style.bias = r.get("bias").and_then(|v| boolean(v, out)).unwrap_or(true);
             block.alpha = block_alpha(&mut r, d.alpha, 1.0, out);
             match r.get("out") {
@@ -133,7 +145,7 @@ fn check_block(
             Some(Body::Dropout)
         }
         _ => {
-            block.style.activation = r.get("activation").and_then(|v| super::word(v, &ACTIVATIONS, out)).unwrap_or_default();
+            block.style.activation = r.get("activation").and_then(|v| check_activation(v, out)).unwrap_or_default();
             block.repeat = repeat(&mut r, out);
             let inner = r.need("block", "[[block.block]]", out);
             match inner {
@@ -177,13 +189,13 @@ fn convolutions(word: &str, r: &mut Reader<'_>, out: &mut Diagnostics) -> Option
         }
         "separable" => Some(Body::Separable { out: width?, kernel: kernel?, stride: stride? }),
         "inverted_residual" => {
-            let expand = expand(r, true, out);
+            let expand = expand(r, out);
             let se = r.get("se").and_then(|v| squeeze_value(v, out));
             let residual = residual(r, out);
             Some(Body::InvertedResidual { out: width?, expand: expand?, kernel: kernel?, stride: stride?, se, residual })
         }
         "universal_inverted_bottleneck" => {
-            let expand = expand(r, false, out);
+            let expand = expand(r, out);
             let dw_start = optional_kernel(r, "dw_start", out);
             let dw_mid = optional_kernel(r, "dw_mid", out);
             let residual = residual(r, out);
@@ -194,7 +206,7 @@ fn convolutions(word: &str, r: &mut Reader<'_>, out: &mut Diagnostics) -> Option
             Some(Body::Universal { out: width?, expand: expand?, dw_start, dw_mid, stride: stride?, residual })
         }
         _ => {
-            let expand = expand(r, false, out);
+            let expand = expand(r, out);
             let group_size = r.get("group_size").and_then(|v| int(v, 1..=MAX_CHANNELS, out));
             let residual = residual(r, out);
             Some(Body::Fused { out: width?, expand: expand?, kernel: kernel?, stride: stride?, group_size, residual })
@@ -218,10 +230,10 @@ fn optional_kernel(r: &mut Reader<'_>, key: &'static str, out: &mut Diagnostics)
     }
 }
 
-/// `expand`, or `expand_channels` where that is `allowed`.
-fn expand(r: &mut Reader<'_>, allowed: bool, out: &mut Diagnostics) -> Option<Expand> {
+/// `expand` or `expand_channels`.
+fn expand(r: &mut Reader<'_>, out: &mut Diagnostics) -> Option<Expand> {
     let ratio = r.get("expand");
-    let channels = if allowed { r.get("expand_channels") } else { None };
+    let channels = r.get("expand_channels");
     match (ratio, channels) {
         (Some(v), None) => number(v, "an expansion above 0 and up to 256", |e| e > 0.0 && e <= 256.0, out).map(Expand::Ratio),
         (None, Some(v)) => int(v, 1..=MAX_CHANNELS, out).map(Expand::Channels),
@@ -274,11 +286,24 @@ fn squeeze_keys(r: &mut Reader<'_>, inside: bool, out: &mut Diagnostics) -> Sque
     let ratio = ratio.and_then(|v| number(v, "a ratio above 0 and up to 16", |r| r > 0.0 && r <= 16.0, out)).unwrap_or(0.25);
     let channels = channels.and_then(|v| int(v, 1..=MAX_CHANNELS, out));
     let round_to = r.get("round_to").and_then(|v| int(v, 1..=1024, out)).unwrap_or(8);
-    let activation = r.get("activation").and_then(|v| word(v, &ACTIVATIONS, out)).unwrap_or(Activation::Relu);
-    let gates = [("hsigmoid", Activation::HSigmoid), ("sigmoid", Activation::Sigmoid)];
-    let gate = r.get("gate").and_then(|v| word(v, &gates, out)).unwrap_or(Activation::HSigmoid);
+    let activation = r.get("activation").and_then(|v| check_activation(v, out)).unwrap_or(Activation::Relu);
+    let gate = r.get("gate").and_then(|v| check_gate(v, out)).unwrap_or(Activation::HSigmoid);
     let position = if inside { r.get("position") } else { None };
     let before = position.and_then(|v| word(v, &[("after", false), ("before", true)], out)).unwrap_or(false);
     let squeeze = channels.map_or(Squeeze::Ratio(ratio, Widths { round_to, min: round_to }), Squeeze::Channels);
     SqueezeExcite { squeeze, activation, gate, before_activation: before }
+}
+
+/// `gate` of a squeeze-and-excite.
+fn check_gate(value: &Value, out: &mut Diagnostics) -> Option<Activation> {
+    let Kind::Table(_) = value.kind else {
+        return word(value, &[("hsigmoid", Activation::HSigmoid), ("sigmoid", Activation::Sigmoid)], out);
+    };
+    let gate = check_activation(value, out)?;
+    if let Activation::HardSigmoid(..) = gate {
+        return Some(gate);
+    }
+    let d = Diagnostic::error("a gate gives factors from 0 to 1").at(&value.span, "this does not");
+    out.push(d.help("for example `gate = { hard_sigmoid = [0.2, 0.5] }`"));
+    None
 }

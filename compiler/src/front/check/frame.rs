@@ -3,7 +3,7 @@
 use super::reader::{Reader, array, string, table};
 use super::{Input, check_input, check_labels, check_passes, check_plan, identifier};
 use crate::diag::{Diagnostic, Diagnostics, Span};
-use crate::front::ast::Labels;
+use crate::front::ast::{Labels, MAX_CHANNELS};
 use crate::front::value::{Kind, Table, Value};
 use crate::front::{PassOptions, PlanOptions, Preprocess};
 use crate::ir::Shape;
@@ -52,9 +52,10 @@ pub(crate) fn check_frame<'a>(
     let name = r.need("name", "name = \"my_net\"", out).and_then(|v| identifier(v, out)).unwrap_or_else(|| "net".into());
     let inputs = match r.get("inputs") {
         Some(list) => check_inputs(list, out),
-        None => {
-            r.need("input", "input = { height = 224, width = 224 }", out).and_then(|v| check_input(v, true, out)).map(|i| vec![i])
-        }
+        None => r
+            .need("input", "input = { height = 224, width = 224 }", out)
+            .and_then(|v| check_input(v, MAX_CHANNELS, out))
+            .map(|i| vec![i]),
     };
     let labels = r.get("labels").and_then(|v| check_labels(v, out));
     let outputs = r.get("outputs").and_then(|v| check_outputs(v, out));
@@ -72,7 +73,7 @@ fn check_inputs(value: &Value, out: &mut Diagnostics) -> Option<Vec<Input>> {
         let d = Diagnostic::error(format!("{} inputs are not possible", items.len()));
         out.push(d.at(&value.span, format!("from 1 to {MAX_ENDS}")));
     }
-    let inputs: Vec<Input> = items.iter().take(MAX_ENDS).filter_map(|v| check_input(v, true, out)).collect();
+    let inputs: Vec<Input> = items.iter().take(MAX_ENDS).filter_map(|v| check_input(v, MAX_CHANNELS, out)).collect();
     for (i, input) in inputs.iter().enumerate() {
         if inputs[..i].iter().any(|other| other.name == input.name) {
             let d = Diagnostic::error(format!("two inputs are called `{}`", input.name));
@@ -83,7 +84,7 @@ fn check_inputs(value: &Value, out: &mut Diagnostics) -> Option<Vec<Input>> {
 }
 
 /// A list of names, or one, or a table from what a result is called to what makes it.
-fn check_outputs(value: &Value, out: &mut Diagnostics) -> Option<Vec<(String, String, Span)>> {
+pub(super) fn check_outputs(value: &Value, out: &mut Diagnostics) -> Option<Vec<(String, String, Span)>> {
     let one = |called: Option<&str>, v: &Value, out: &mut Diagnostics| {
         let name = string(v, out)?;
         Some((called.unwrap_or(name).to_owned(), name.to_owned(), v.span.clone()))

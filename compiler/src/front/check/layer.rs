@@ -6,7 +6,7 @@ use super::frame::check_frame;
 use super::reader::{Reader, array, boolean, int, list, number, pair, string, table, word};
 use super::{ACTIVATIONS, check_padding};
 use crate::diag::{Diagnostic, Diagnostics, Span, nearest};
-use crate::front::ast::{MAX_CHANNELS, MAX_ELEMENTS, MAX_NODES, MAX_SIDE, PadRule};
+use crate::front::ast::{Block, MAX_CHANNELS, MAX_ELEMENTS, MAX_NODES, MAX_SIDE, PadRule};
 use crate::front::graph::{Align, Around, Body, Layer, MAX_TABLE, Norm, Source, Spec, Table, Taps, TensorName, Window};
 use crate::front::value::{Kind, Value};
 use crate::ir::{Padding, Shape};
@@ -100,6 +100,37 @@ fn check_list(value: &Value, inputs: &[String], out: &mut Diagnostics) -> Vec<La
     layers
 }
 
+/// Layers among the blocks of the list `places`, which `blocks` are: each with the number of blocks that stand before it.
+pub(super) fn check_among(
+    value: &Value,
+    places: Option<&Value>,
+    blocks: &[Block],
+    input: &str,
+    out: &mut Diagnostics,
+) -> Vec<(usize, Layer)> {
+    let Some(items) = array(value, "a list of layers", out) else { return Vec::new() };
+    let starts: Vec<usize> = match places.map(|v| &v.kind) {
+        Some(Kind::Array(all)) => all.iter().map(|v| v.span.range.start).collect(),
+        _ => Vec::new(),
+    };
+    if items.len() > MAX_NODES {
+        let d = Diagnostic::error(format!("a net of {} layers is not possible", items.len()));
+        out.push(d.at(&value.span, format!("up to {MAX_NODES}")));
+        return Vec::new();
+    }
+    let mut layers: Vec<(usize, Layer)> = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let n = starts.iter().filter(|&&s| s < item.span.range.start).count();
+        let before = match layers.last() {
+            Some((m, layer)) if *m == n => layer.name.clone(),
+            // A block that is wrong has said so.
+            _ => n.checked_sub(1).map_or(input, |i| blocks.get(i).map_or(input, |b| &b.name)).to_owned(),
+        };
+        layers.extend(check_layer(item, index, &before, out).map(|layer| (n, layer)));
+    }
+    layers
+}
+
 /// A name of a layer, an input or a result.
 pub(super) fn name(value: &Value, out: &mut Diagnostics) -> Option<String> {
     let text = string(value, out)?;
@@ -147,7 +178,7 @@ fn check_layer(value: &Value, index: usize, before: &str, out: &mut Diagnostics)
     Some(Layer { name, span: op.span.clone(), inputs, body: body?, batch_norm, activation })
 }
 
-fn check_inputs(value: &Value, out: &mut Diagnostics) -> Vec<(String, Span)> {
+pub(super) fn check_inputs(value: &Value, out: &mut Diagnostics) -> Vec<(String, Span)> {
     let one = |v: &Value, out: &mut Diagnostics| Some((string(v, out)?.to_owned(), v.span.clone()));
     if let Kind::String(_) = value.kind {
         return one(value, out).into_iter().collect();
@@ -425,14 +456,10 @@ fn sides(value: &Value, out: &mut Diagnostics) -> Option<Padding> {
 }
 
 /// A word, or a table of one key with numbers.
-fn check_activation(value: &Value, out: &mut Diagnostics) -> Option<Activation> {
+pub(super) fn check_activation(value: &Value, out: &mut Diagnostics) -> Option<Activation> {
     let t = match &value.kind {
         Kind::Table(t) => t,
-        _ => {
-            let mut words = ACTIVATIONS.to_vec();
-            words.extend([("tanh", Activation::Tanh), ("silu", Activation::Silu)]);
-            return word(value, &words, out);
-        }
+        _ => return word(value, &ACTIVATIONS, out),
     };
     let mut r = Reader::new(t, &value.span, "`activation`");
     let (leaky, clip, hard) = (r.get("leaky_relu"), r.get("clip"), r.get("hard_sigmoid"));

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use mnc_runtime::params::Activation;
 
+use self::layer::check_activation;
 use self::reader::{Reader, array, boolean, int, number, string, table, word};
 use super::ast::{
     Labels, LabelsFrom, Layout, MAX_CHANNELS, MAX_ELEMENTS, MAX_KERNEL, MAX_SIDE, MAX_THREADS, Naming, PadRule, Spec, Style,
@@ -25,13 +26,15 @@ use crate::diag::{Diagnostic, Diagnostics, Span};
 use crate::ir::Shape;
 
 /// Activations as a spec writes them.
-const ACTIVATIONS: [(&str, Activation); 6] = [
+const ACTIVATIONS: [(&str, Activation); 8] = [
     ("none", Activation::None),
     ("relu", Activation::Relu),
     ("relu6", Activation::Relu6),
     ("hswish", Activation::HSwish),
     ("hsigmoid", Activation::HSigmoid),
     ("sigmoid", Activation::Sigmoid),
+    ("tanh", Activation::Tanh),
+    ("silu", Activation::Silu),
 ];
 
 /// What `[net]` says to blocks that say nothing themselves.
@@ -64,6 +67,7 @@ pub(crate) fn check(root: &Value) -> Checked {
     let passes = r.get("passes");
     let plan = r.get("plan");
     let blocks = r.need("block", "[[block]]", &mut out);
+    let layers = r.get("layer");
     r.finish(&mut out);
 
     let weights = weights.map_or_else(default_weights, |v| check_weights(v, &mut out));
@@ -72,12 +76,18 @@ pub(crate) fn check(root: &Value) -> Checked {
     let net = net.and_then(|v| check_net(v, &mut out));
     let plain = default_defaults();
     let defaults = net.as_ref().map_or(&plain, |n| &n.defaults);
+    let places = blocks;
     let blocks = blocks.map(|v| block::check_list(v, defaults, 0, &mut out)).unwrap_or_default();
+    let input = net.as_ref().and_then(|n| Some(n.input.as_ref()?.name.as_str())).unwrap_or("input");
+    let layers = layers.map(|v| layer::check_among(v, places, &blocks, input, &mut out)).unwrap_or_default();
     let spec = net.and_then(|net| {
+        let input = net.input?;
         Some(Spec {
             name: net.name,
-            input: net.input.as_ref()?.0,
-            preprocess: net.input?.1,
+            input: input.shape,
+            input_name: input.name,
+            outputs: net.outputs,
+            preprocess: input.preprocess,
             widths: net.widths,
             classes: net.classes,
             labels: net.labels,
@@ -85,6 +95,7 @@ pub(crate) fn check(root: &Value) -> Checked {
             passes,
             plan,
             blocks,
+            layers,
             span: net.span,
         })
     });
@@ -99,7 +110,8 @@ pub(crate) fn check(root: &Value) -> Checked {
 /// `[net]` as far as it could be read.
 struct NetTable {
     name: String,
-    input: Option<(Shape, Preprocess)>,
+    input: Option<Input>,
+    outputs: Option<Vec<(String, String, Span)>>,
     widths: Widths,
     classes: Option<(usize, Span)>,
     labels: Option<Labels>,
@@ -122,18 +134,16 @@ fn default_defaults() -> Defaults {
 fn check_net(value: &Value, out: &mut Diagnostics) -> Option<NetTable> {
     let mut r = Reader::new(table(value, out)?, &value.span, "`[net]`");
     let name = r.need("name", "name = \"my_net\"", out).and_then(|v| identifier(v, out)).unwrap_or_else(|| "net".into());
-    let input = r
-        .need("input", "input = { height = 224, width = 224 }", out)
-        .and_then(|v| check_input(v, false, out))
-        .map(|i| (i.shape, i.preprocess));
+    let input = r.need("input", "input = { height = 224, width = 224 }", out).and_then(|v| check_input(v, MAX_COLOURS, out));
+    let outputs = r.get("outputs").and_then(|v| frame::check_outputs(v, out));
     let plain = default_defaults();
     let alpha = r.get("alpha").and_then(|v| check_alpha(v, out)).unwrap_or(plain.alpha);
     let round_to = r.get("round_to").and_then(|v| int(v, 1..=1024, out)).unwrap_or(8);
     let min = r.get("min_width").and_then(|v| int(v, 1..=MAX_CHANNELS, out)).unwrap_or(round_to);
     let padding = r.get("padding").and_then(|v| check_padding(v, out)).unwrap_or(plain.padding);
-    let activation = r.get("activation").and_then(|v| word(v, &ACTIVATIONS, out)).unwrap_or(plain.activation);
+    let activation = r.get("activation").and_then(|v| check_activation(v, out)).unwrap_or(plain.activation);
     let batch_norm = r.get("batch_norm").and_then(|v| boolean(v, out)).unwrap_or(plain.batch_norm);
-    let bn_eps = r.get("bn_eps").and_then(|v| number(v, "a number above 0 and up to 1", |e| e > 0.0 && e <= 1.0, out));
+    let bn_eps = check_eps(&mut r, out);
     let bias = r.get("bias").and_then(|v| boolean(v, out));
     let classes = r.get("classes").and_then(|v| Some((int(v, 1..=MAX_CHANNELS, out)?, v.span.clone())));
     let labels = r.get("labels").and_then(|v| check_labels(v, out));
@@ -147,7 +157,7 @@ fn check_net(value: &Value, out: &mut Diagnostics) -> Option<NetTable> {
         bias,
         classes: classes.as_ref().map(|c| c.0),
     };
-    Some(NetTable { name, input, widths: Widths { round_to, min }, classes, labels, defaults, span: value.span.clone() })
+    Some(NetTable { name, input, outputs, widths: Widths { round_to, min }, classes, labels, defaults, span: value.span.clone() })
 }
 
 /// A name that Rust and C accept.
@@ -185,14 +195,15 @@ struct Input {
     preprocess: Preprocess,
 }
 
-/// `input`; a spec of layers refers to it by its `name`, if it is `named`.
-fn check_input(value: &Value, named: bool, out: &mut Diagnostics) -> Option<Input> {
+/// Most channels of an input of blocks: what they are made for is pictures.
+const MAX_COLOURS: usize = 1024;
+
+/// `input`, of up to `most` channels.
+fn check_input(value: &Value, most: usize, out: &mut Diagnostics) -> Option<Input> {
     let mut r = Reader::new(table(value, out)?, &value.span, "`input`");
-    let name = if named { r.get("name").and_then(|v| layer::name(v, out)) } else { None }.unwrap_or_else(|| "input".to_owned());
+    let name = r.get("name").and_then(|v| layer::name(v, out)).unwrap_or_else(|| "input".to_owned());
     let height = r.need("height", "height = 224", out).and_then(|v| int(v, 1..=MAX_SIDE, out));
     let width = r.need("width", "width = 224", out).and_then(|v| int(v, 1..=MAX_SIDE, out));
-    // What blocks are made for is pictures.
-    let most = if named { MAX_CHANNELS } else { 1024 };
     let channels = r.get("channels").map_or(Some(3), |v| int(v, 1..=most, out));
     let mean = r.get("mean");
     let std = r.get("std");
@@ -373,9 +384,14 @@ fn check_separate(value: &Value, out: &mut Diagnostics) -> Option<Separate> {
 
 /// The style of a block: its own keys over the net's.
 fn check_style(r: &mut Reader<'_>, d: &Defaults, out: &mut Diagnostics) -> Style {
-    let activation = r.get("activation").and_then(|v| word(v, &ACTIVATIONS, out)).unwrap_or(d.activation);
+    let activation = r.get("activation").and_then(|v| check_activation(v, out)).unwrap_or(d.activation);
     let padding = r.get("padding").and_then(|v| check_padding(v, out)).unwrap_or(d.padding);
+    let eps = check_eps(r, out).unwrap_or(d.bn_eps);
     let batch_norm = r.get("batch_norm").and_then(|v| boolean(v, out)).unwrap_or(d.batch_norm);
     let bias = r.get("bias").and_then(|v| boolean(v, out)).or(d.bias).unwrap_or(!batch_norm);
-    Style { activation, padding, batch_norm: batch_norm.then_some(d.bn_eps), bias }
+    Style { activation, padding, batch_norm: batch_norm.then_some(eps), bias }
+}
+
+fn check_eps(r: &mut Reader<'_>, out: &mut Diagnostics) -> Option<f64> {
+    r.get("bn_eps").and_then(|v| number(v, "a number above 0 and up to 1", |e| e > 0.0 && e <= 1.0, out))
 }

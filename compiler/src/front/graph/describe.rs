@@ -18,7 +18,7 @@ pub(in crate::front) struct Stored {
     /// The elements, in the op's order.
     pub(super) id: ConstId,
     /// In the checkpoint.
-    pub(super) shape: Vec<usize>,
+    pub(in crate::front) shape: Vec<usize>,
     /// The same elements with the dimensions that are turned to the op's order.
     pub(super) dims: Vec<usize>,
     /// The dimension among `dims` that each of the op's is.
@@ -75,7 +75,7 @@ pub(in crate::front) fn canonical(graph: &Graph, frame: &Frame) -> Result<Graph,
 }
 
 /// The layer (or input) whose last node is `id`.
-pub(super) fn layer_name(graph: &Graph, id: NodeId, layers: &[Layer]) -> String {
+pub(in crate::front) fn layer_name(graph: &Graph, id: NodeId, layers: &[Layer]) -> String {
     let name = &graph.node(id).name;
     let ends = |l: &&Layer| {
         let end = match (&l.body, l.activation, &l.batch_norm) {
@@ -307,6 +307,13 @@ pub(in crate::front) fn name_chains(graph: &mut Graph) {
             || matches!(graph.op(id), Op::BatchNorm(_) | Op::Add(_) | Op::Scale(_) | Op::Binary(_) | Op::Pool(_) | Op::Concat(_));
         if !leads || name.ends_with(".bn") {
             continue;
+        }
+        if matches!(graph.op(id), Op::Conv(_) | Op::Depthwise(_))
+            && let x = graph.inputs_of(id)[0]
+            && matches!(graph.op(x), Op::Pad(pad) if pad.value.is_none())
+            && graph.single_user(x) == Some(id)
+        {
+            rename(graph, x, format!("{name}.pad"));
         }
         let mut last = id;
         if weighted

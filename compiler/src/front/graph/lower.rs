@@ -118,6 +118,36 @@ pub(in crate::front) fn lower(frame: &Frame, layers: &[Layer], source: &mut Sour
     if mistakes.is_empty() { Ok(state.graph) } else { Err(mistakes) }
 }
 
+/// What is kept from one layer to the next where layers stand among blocks.
+#[derive(Debug, Default)]
+pub(in crate::front) struct Kept {
+    shared: HashMap<(String, Vec<usize>, Vec<usize>), ConstId>,
+    /// Elements of all weights so far.
+    pub(in crate::front) weights: usize,
+    /// Names of nodes.
+    pub(in crate::front) taken: HashSet<String>,
+}
+
+/// Adds the nodes of one `layer` that reads `inputs` to `graph`; gives the last of them.
+///
+/// # Errors
+/// The layer does not fit; the graph may have some of its nodes.
+pub(in crate::front) fn one(
+    graph: &mut Graph,
+    kept: &mut Kept,
+    layer: &Layer,
+    inputs: &[NodeId],
+    source: &mut Source<'_>,
+) -> Result<NodeId, Diagnostic> {
+    let take = std::mem::take::<Graph>;
+    let Kept { shared, weights, taken } = std::mem::take(kept);
+    let mut state = Lower { graph: take(graph), source, shared, weights, names: HashMap::new(), taken };
+    let made = state.layer(layer, inputs);
+    *graph = state.graph;
+    *kept = Kept { shared: state.shared, weights: state.weights, taken: state.taken };
+    made
+}
+
 struct Lower<'s, 'f> {
     graph: Graph,
     source: &'s mut Source<'f>,
@@ -196,7 +226,8 @@ impl Lower<'_, '_> {
         }
         let data = (self.source)(wanted)?;
         let sorted = perm.iter().enumerate().all(|(i, &p)| i == p);
-        let id = self.graph.consts.add(if sorted { data } else { turned(&data, &wanted.dims, perm) });
+        // A dry run has shapes and no data.
+        let id = self.graph.consts.add(if sorted || data.is_empty() { data } else { turned(&data, &wanted.dims, perm) });
         self.shared.insert(key, id);
         Ok(id)
     }

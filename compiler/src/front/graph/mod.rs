@@ -87,9 +87,12 @@ use std::path::{Path, PathBuf};
 
 use mnc_runtime::params::{Activation, Axis, BinaryKind, PoolKind};
 
-pub(super) use self::describe::{canonical, described, name_chains};
+pub(super) use self::describe::{Stored, canonical, described, layer_name, name_chains};
+pub(super) use self::lower::{Kept, Role, Wanted, one};
 pub(super) use self::simplify::{clip, is_sixth, simplify};
 pub(super) use self::tables::{Align, Table, Taps, tap};
+pub(super) use self::text::{activation, last_node, one_line, options, preprocess, quoted, write_layer};
+pub(super) use self::weights::{drawn, serialized};
 use super::ast::PadRule;
 use super::check::Frame;
 use super::value::Value;
@@ -254,29 +257,33 @@ pub(super) fn load(root: &Value, base: &Path, given: Option<&Path>) -> Result<Lo
     Ok((Net { name, graph, preprocess, labels, weights_from, passes, plan, tuned: None, files }, Diagnostics::new()))
 }
 
-/// A net as files: a spec of layers and its checkpoint.
+/// A net as files: a spec and its checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// `NAME.toml`
     pub spec: (PathBuf, Vec<u8>),
     /// `NAME.safetensors`
     pub weights: (PathBuf, Vec<u8>),
+    /// Blocks of the spec, repetitions not counted; 0 for one of plain layers.
+    pub blocks: usize,
 }
 
 /// `net` as a spec of layers and a checkpoint beside it, both in `folder`; `from` says in a comment where it comes from.
 ///
 /// # Errors
 /// The graph has parts that only passes make, or nothing but inputs.
-pub fn write(net: &Net, folder: &Path, from: &str) -> Result<Written, String> {
+pub fn write_layers(net: &Net, folder: &Path, from: &str) -> Result<Written, String> {
     let (layers, tensors) = described(&net.graph)?;
     if layers.is_empty() {
         return Err("the net computes nothing: there is no layer to write".into());
     }
     let checkpoint = format!("{}.safetensors", net.name);
     let spec = text::spec(net, &layers, &checkpoint, from);
-    let weights = weights::serialized(&net.graph, &tensors)?;
+    let stored = tensors.iter().map(|(name, stored)| (name.as_str(), stored.shape.clone(), stored.data(&net.graph)));
+    let weights = weights::serialized(stored)?;
     Ok(Written {
         spec: (folder.join(format!("{}.toml", net.name)), spec.into_bytes()),
         weights: (folder.join(checkpoint), weights),
+        blocks: 0,
     })
 }

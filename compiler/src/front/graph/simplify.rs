@@ -42,13 +42,16 @@ fn rewritten(graph: &Graph, id: NodeId) -> Option<(Op, NodeId)> {
             if shift != 0.0 {
                 return None;
             }
-            // relu6(x + 3) / 6, and with other numbers
+            // relu6(x + 3) / 6, and with other numbers; the sum may be in a bias before
             if let Op::Act(act) = graph.op(x) {
                 let (least, most) = bounds(*act)?;
-                let y = only_input(graph, x)?;
-                let Op::BatchNorm(norm) = graph.op(y) else { return None };
-                let (alpha, beta) = scalar(graph, norm)?;
                 (least == 0.0 && is_one(most * scale)).then_some(())?;
+                let y = only_input(graph, x);
+                let sum = y.and_then(|y| if let Op::BatchNorm(norm) = graph.op(y) { scalar(graph, norm) } else { None });
+                let Some((y, (alpha, beta))) = y.zip(sum) else {
+                    let act = Activation::HardSigmoid(Real::new(scale), Real::new(0.0));
+                    return Some((Op::Act(act), graph.inputs_of(x)[0]));
+                };
                 let act = if is_sixth(alpha * scale) && is_half(beta * scale) {
                     Activation::HSigmoid
                 } else {

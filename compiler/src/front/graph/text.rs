@@ -52,12 +52,12 @@ pub(super) fn spec(net: &Net, layers: &[Layer], checkpoint: &str, from: &str) ->
 }
 
 /// What a comment may hold.
-fn one_line(text: &str) -> String {
+pub(in crate::front) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Text as TOML.
-fn quoted(text: &str) -> String {
+pub(in crate::front) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -101,7 +101,7 @@ fn outputs(out: &mut String, graph: &Graph, layers: &[Layer]) {
     let _ = writeln!(out, "outputs = {text}");
 }
 
-fn preprocess(out: &mut String, net: &Net, longer: usize) {
+pub(in crate::front) fn preprocess(out: &mut String, net: &Net, longer: usize) {
     let p = &net.preprocess;
     let numbers = |v: &[f64]| match v {
         [first, rest @ ..] if rest.iter().all(|x| x == first) => format!("{first:?}"),
@@ -130,7 +130,7 @@ fn preprocess(out: &mut String, net: &Net, longer: usize) {
 }
 
 /// What differs from the defaults.
-fn options(out: &mut String, passes: &PassOptions, plan: &PlanOptions) {
+pub(in crate::front) fn options(out: &mut String, passes: &PassOptions, plan: &PlanOptions) {
     if *passes != PassOptions::default() {
         let _ = writeln!(out, "\n[passes]");
         let separate = match passes.separate {
@@ -254,7 +254,7 @@ fn positions(table: &Table) -> String {
 }
 
 /// An activation as `activation = …` says it.
-fn activation(act: Activation) -> String {
+pub(in crate::front) fn activation(act: Activation) -> String {
     match act {
         Activation::None
         | Activation::Relu
@@ -270,7 +270,7 @@ fn activation(act: Activation) -> String {
     }
 }
 
-fn write_layer(out: &mut String, layer: &Layer, shape: &str, before: &str) {
+pub(in crate::front) fn write_layer(out: &mut String, layer: &Layer, shape: &str, before: &str) {
     let _ = writeln!(out, "\n[[layer]]{shape}\nop = \"{}\"\nname = {}", op(&layer.body), quoted(&layer.name));
     let mut keys = Keys { out, layer: &layer.name };
     let follows = matches!(&layer.inputs[..], [(one, _)] if one == before);
@@ -389,7 +389,7 @@ fn write_layer(out: &mut String, layer: &Layer, shape: &str, before: &str) {
 }
 
 /// The last node of `layer`.
-fn last_node(nodes: &HashMap<&str, NodeId>, layer: &Layer) -> Option<NodeId> {
+pub(in crate::front) fn last_node(nodes: &HashMap<&str, NodeId>, layer: &Layer) -> Option<NodeId> {
     let find = |part: &str| nodes.get(format!("{}{part}", layer.name).as_str()).copied();
     let act = (layer.activation != Activation::None && layer.body != Body::Activation).then_some(".act");
     find(act.or(layer.batch_norm.as_ref().map(|_| ".bn")).unwrap_or(""))

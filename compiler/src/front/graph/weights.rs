@@ -1,6 +1,5 @@
 //! Tensors of a spec of layers: drawn, or read by name; and written.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
@@ -69,7 +68,7 @@ pub(super) fn lowered(
 }
 
 /// Random elements, by the tensor's name.
-fn drawn(seed: u64, wanted: &Wanted<'_>) -> Vec<f32> {
+pub(in crate::front) fn drawn(seed: u64, wanted: &Wanted<'_>) -> Vec<f32> {
     let n = wanted.shape.iter().product();
     // A uniform number from -a to a has the variance a^2 / 3; weights have 2 / fan_in, which relu halves again.
     let (centre, half) = match wanted.role {
@@ -105,12 +104,14 @@ fn read(file: &Checkpoint, wanted: &Wanted<'_>, path: &Path) -> Result<Vec<f32>,
     Ok(file.read(info))
 }
 
-/// A safetensors file of the graph's `tensors`.
-pub(super) fn serialized(graph: &Graph, tensors: &BTreeMap<String, Stored>) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::with_capacity(tensors.len());
-    for (name, stored) in tensors {
-        let data: Vec<u8> = stored.data(graph).iter().flat_map(|x| x.to_le_bytes()).collect();
-        bytes.push((name.as_str(), stored.shape.clone(), data));
+/// A safetensors file of tensors, each with its name, shape and elements.
+pub(in crate::front) fn serialized<'t>(
+    tensors: impl Iterator<Item = (&'t str, Vec<usize>, Vec<f32>)>,
+) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    for (name, shape, elements) in tensors {
+        let data: Vec<u8> = elements.iter().flat_map(|x| x.to_le_bytes()).collect();
+        bytes.push((name, shape, data));
     }
     let views: Result<Vec<_>, _> =
         bytes.iter().map(|(name, shape, data)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), data)?))).collect();
@@ -120,7 +121,7 @@ pub(super) fn serialized(graph: &Graph, tensors: &BTreeMap<String, Stored>) -> R
 
 impl Stored {
     /// The elements in the order of the checkpoint.
-    pub(super) fn data(&self, graph: &Graph) -> Vec<f32> {
+    pub(in crate::front) fn data(&self, graph: &Graph) -> Vec<f32> {
         let data = graph.consts.get(self.id);
         if self.perm.iter().enumerate().all(|(i, &p)| i == p) {
             return data.to_vec();
