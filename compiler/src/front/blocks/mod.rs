@@ -88,7 +88,7 @@ fn recognised(net: &Net, folder: &Path, from: &str) -> Option<Written> {
     let text = text::spec(net, &chain, &rows, &checkpoint, from);
     let again = read(&text, &tensors)?;
     same::same(&named, &again).then_some(())?;
-    let bytes = tensors.iter().map(|(name, (shape, data))| (name.as_str(), shape.clone(), data.clone()));
+    let bytes = tensors.iter().map(|(name, (shape, data))| (name.as_str(), shape.clone(), data.as_slice().into()));
     Some(Written {
         spec: (folder.join(format!("{}.toml", net.name)), text.into_bytes()),
         weights: (folder.join(checkpoint), graph::serialized(bytes).ok()?),

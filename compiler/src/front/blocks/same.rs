@@ -3,7 +3,9 @@
 //!
 //! Every node gets a number such that equal numbers mean equal values: that of its op, its constants and its inputs' numbers.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use mnc_runtime::params::Activation;
 
@@ -22,18 +24,22 @@ pub(super) fn same(a: &Graph, b: &Graph) -> bool {
     ends(a) == ends(b) && names(a) == names(b) && numbers.outputs(a) == numbers.outputs(b)
 }
 
+/// The elements of a constant, and its name.
+type Known<'g> = (Cow<'g, [f32]>, ConstId);
+
 #[derive(Default)]
-struct Numbers {
+struct Numbers<'g> {
     /// By an op with constants of `consts`, the shape it gives, and the numbers of its inputs.
     nodes: HashMap<(String, Shape, Vec<usize>), usize>,
+    /// Names of all that is known; their elements stay in the graphs.
     consts: Consts,
-    /// By the bits of their elements.
-    known: HashMap<Vec<u32>, ConstId>,
+    /// By a hash of the elements' bits.
+    known: HashMap<u64, Vec<Known<'g>>>,
 }
 
-impl Numbers {
+impl<'g> Numbers<'g> {
     /// The numbers of the outputs of `graph`.
-    fn outputs(&mut self, graph: &Graph) -> Vec<usize> {
+    fn outputs(&mut self, graph: &'g Graph) -> Vec<usize> {
         let mut numbers: HashMap<NodeId, usize> = HashMap::new();
         for id in graph.topo() {
             let mut inputs: Vec<usize> = graph.inputs_of(id).iter().map(|x| numbers[x]).collect();
@@ -51,14 +57,24 @@ impl Numbers {
         graph.outputs.iter().map(|id| numbers[id]).collect()
     }
 
-    fn data(&mut self, elements: &[f32]) -> ConstId {
-        let bits: Vec<u32> = elements.iter().map(|x| x.to_bits()).collect();
-        *self.known.entry(bits).or_insert_with(|| self.consts.add(elements))
+    fn data(&mut self, elements: Cow<'g, [f32]>) -> ConstId {
+        let mut hasher = DefaultHasher::new();
+        elements.iter().for_each(|x| x.to_bits().hash(&mut hasher));
+        let alike = self.known.entry(hasher.finish()).or_default();
+        let same = |known: &[f32]| {
+            known.len() == elements.len() && known.iter().zip(&*elements).all(|(a, b)| a.to_bits() == b.to_bits())
+        };
+        if let Some((_, id)) = alike.iter().find(|(known, _)| same(known)) {
+            return *id;
+        }
+        let id = self.consts.add(Vec::new());
+        alike.push((elements, id));
+        id
     }
 
     /// The op of `id`, its constants those of `self`.
-    fn normal(&mut self, graph: &Graph, id: NodeId) -> Op {
-        let mut own = |id: ConstId| self.data(graph.consts.get(id));
+    fn normal(&mut self, graph: &'g Graph, id: NodeId) -> Op {
+        let mut own = |id: ConstId| self.data(graph.consts.get(id).into());
         let mut op = graph.op(id).clone();
         let width = graph.shape(id).c;
         match &mut op {
@@ -114,10 +130,74 @@ impl Numbers {
         op
     }
 
-    fn bias_or_zeros(&mut self, graph: &Graph, bias: Option<ConstId>, width: usize) -> ConstId {
+    fn bias_or_zeros(&mut self, graph: &'g Graph, bias: Option<ConstId>, width: usize) -> ConstId {
         match bias {
-            Some(bias) => self.data(graph.consts.get(bias)),
-            None => self.data(&vec![0.0; width]),
+            Some(bias) => self.data(graph.consts.get(bias).into()),
+            None => self.data(vec![0.0; width].into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::op::{Conv, Pad};
+    use crate::ir::{Padding, Shape};
+
+    /// A graph of two convolutions of one pixel and their sum, with a change.
+    fn graph(change: usize) -> Graph {
+        let mut graph = Graph::default();
+        let x = graph.add_input("x", Shape::hwc(1, 1, 2));
+        let conv = |graph: &mut Graph, name: &str, weight: Vec<f32>, bias: Option<Vec<f32>>| {
+            let weight = graph.consts.add(weight);
+            let bias = bias.map(|b| graph.consts.add(b));
+            let (kernel, one, pad) = ([1, 1], [1, 1], Padding::ZERO);
+            let op = if change == 1 {
+                Op::Dense(Dense { in_c: 2, out_c: 2, weight, bias, act: Activation::None })
+            } else {
+                Op::Conv(Conv {
+                    in_c: 2,
+                    out_c: 2,
+                    kernel,
+                    stride: one,
+                    dilation: one,
+                    groups: 1,
+                    pad,
+                    pad_value: None,
+                    weight,
+                    bias,
+                    act: Activation::None,
+                    residual: false,
+                    pool: false,
+                })
+            };
+            graph.add(name, op, &[x]).expect("it fits")
+        };
+        let zeros = (change == 2).then(|| vec![0.0; 2]);
+        let small = if change == 3 { 1e-30 } else { 0.0 };
+        let a = conv(&mut graph, "a", vec![1.0, 2.0, 3.0, small], zeros);
+        let b = conv(&mut graph, "b", vec![4.0, 3.0, 2.0, 1.0], Some(vec![0.5, if change == 4 { 0.25 } else { -0.5 }]));
+        let mut act =
+            |x| graph.add(format!("act{x:?}"), Op::Act(if change == 5 { Activation::Relu6 } else { Activation::Relu }), &[x]);
+        let b = act(b).expect("it fits");
+        let sum = if change == 6 { [b, a] } else { [a, b] };
+        let op = if change == 7 { Op::Scale(Activation::None) } else { Op::Add(Activation::None) };
+        let sum = graph.add("sum", op, &sum).expect("it fits");
+        let bottom = if change == 8 { 2 } else { 1 };
+        let pad = Padding { top: 1, left: 1, bottom, right: 1 };
+        let y = graph.add("y", Op::Pad(Pad { pad, value: None }), &[sum]).expect("it fits");
+        graph.outputs.push(y);
+        graph.output_names.push(if change == 9 { "z" } else { "y" }.into());
+        graph
+    }
+
+    #[test]
+    fn what_counts_is_told_from_what_does_not() {
+        for change in [0, 1, 2, 6] {
+            assert!(same(&graph(0), &graph(change)), "change {change}");
+        }
+        for change in [3, 4, 5, 7, 8, 9] {
+            assert!(!same(&graph(0), &graph(change)), "change {change}");
         }
     }
 }

@@ -279,7 +279,7 @@ pub fn write_layers(net: &Net, folder: &Path, from: &str) -> Result<Written, Str
     }
     let checkpoint = format!("{}.safetensors", net.name);
     let spec = text::spec(net, &layers, &checkpoint, from);
-    let stored = tensors.iter().map(|(name, stored)| (name.as_str(), stored.shape.clone(), stored.data(&net.graph)));
+    let stored = tensors.iter().map(|(name, stored)| (name.as_str(), stored.shape.clone(), stored.data(&net.graph).into()));
     let weights = weights::serialized(stored)?;
     Ok(Written {
         spec: (folder.join(format!("{}.toml", net.name)), spec.into_bytes()),

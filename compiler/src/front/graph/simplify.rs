@@ -264,6 +264,12 @@ mod tests {
             affine(g, y, 0.25, 0.0)
         };
         assert_eq!(left(hard), [Op::Act(Activation::HardSigmoid(Real::new(0.125), Real::new(0.25)))]);
+        // The sum is in the bias before.
+        let folded = |g: &mut Graph, x| {
+            let y = act(g, x, Activation::Relu6);
+            affine(g, y, 1.0 / 6.0, 0.0)
+        };
+        assert_eq!(left(folded), [Op::Act(Activation::HardSigmoid(Real::new(1.0 / 6.0), Real::new(0.0)))]);
     }
 
     /// Pieces that are read elsewhere too, or have other numbers, stay.

@@ -1,5 +1,6 @@
 //! Tensors of a spec of layers: drawn, or read by name; and written.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
@@ -106,7 +107,7 @@ fn read(file: &Checkpoint, wanted: &Wanted<'_>, path: &Path) -> Result<Vec<f32>,
 
 /// A safetensors file of tensors, each with its name, shape and elements.
 pub(in crate::front) fn serialized<'t>(
-    tensors: impl Iterator<Item = (&'t str, Vec<usize>, Vec<f32>)>,
+    tensors: impl Iterator<Item = (&'t str, Vec<usize>, Cow<'t, [f32]>)>,
 ) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     for (name, shape, elements) in tensors {
