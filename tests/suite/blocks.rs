@@ -239,6 +239,104 @@ fn variants_are_kept_apart() {
     }
 }
 
+/// Nets with convolutions, but none of the family's blocks: bottlenecks of ResNets, branches of depthwise layers.
+#[test]
+fn other_nets_are_layers() {
+    let conv = |name: &str, more: &str| format!("[[layer]]\nop = \"conv\"\nname = \"{name}\"\nbatch_norm = true\n{more}");
+    let relu = "activation = \"relu\"\n";
+    let bottleneck = [
+        conv("stem", "out = 8\n"),
+        conv("a", &format!("out = 4\n{relu}")),
+        conv("b", &format!("out = 4\nkernel = 3\npadding = 1\n{relu}")),
+        conv("c", "out = 8\n"),
+        format!("[[layer]]\nop = \"add\"\ninputs = [\"stem\", \"c\"]\n{relu}"),
+    ];
+    let depthwise = "[[layer]]\nop = \"depthwise\"\nname = \"b\"\nkernel = 3\npadding = 1\nbatch_norm = true\n";
+    let shuffled = [
+        conv("a", &format!("out = 4\n{relu}")),
+        depthwise.into(),
+        conv("c", &format!("out = 4\n{relu}")),
+        "[[layer]]\nop = \"concat\"\ninputs = [\"a\", \"c\"]\n".into(),
+    ];
+    for rows in [bottleneck.concat(), shuffled.concat()] {
+        let head = HEAD.replace("activation = \"relu\"\n", "");
+        let net = parsed(&format!("{head}{rows}")).unwrap_or_else(|d| panic!("{}", diag::render(&d, false)));
+        let folder = tempfile::tempdir().expect("a folder");
+        let spec = written(&net, folder.path());
+        assert_eq!(spec.blocks, 0, "{}", spec.text);
+        alike(net, spec.net);
+    }
+}
+
+/// A row of a spec with keys that it may have.
+fn row(random: &mut Random, i: usize) -> String {
+    let mut pick = |words: &[&str]| words[random.below(words.len())].to_owned();
+    let act = ["", "", "", "activation = \"hswish\"\n", "activation = \"none\"\n", "activation = { leaky_relu = 0.1 }\n"];
+    let styles = [
+        "",
+        "",
+        "",
+        "batch_norm = false\n",
+        "bias = true\n",
+        "bn_eps = 0.01\n",
+        "padding = \"same\"\n",
+        "padding = 1\n",
+        "padding = \"valid\"\n",
+    ];
+    let style = format!("{}{}{}", pick(&act), pick(&styles), pick(&["", "", "", "repeat = 2\n", "repeat = 3\n"]));
+    let strides = ["", "", "", "stride = 2\n", "stride = [2, 1]\n"];
+    let kernels = ["", "", "kernel = 5\n", "kernel = [3, 1]\n", "kernel = 2\n"];
+    let expand = pick(&["expand = 1\n", "expand = 2\n", "expand = 4\n", "expand = 1.5\n", "expand_channels = 6\n"]);
+    let residual = pick(&["", "", "residual = false\n"]);
+    let sizes = format!("{}out = {}\n{expand}{residual}", pick(&strides), pick(&["3", "4", "8"]));
+    let se = [
+        "",
+        "se = true\n",
+        "se = { channels = 3, position = \"before\" }\n",
+        "se = { gate = \"sigmoid\", activation = \"silu\" }\n",
+    ];
+    let name = format!("name = \"row{i}\"\n");
+    match pick(&["inverted", "inverted", "inverted", "universal", "universal", "fused", "separable", "conv", "other"]).as_str() {
+        "inverted" => format!("[[block]]\nkind = \"inverted_residual\"\n{name}{sizes}{}{}{style}", pick(&kernels), pick(&se)),
+        "universal" => {
+            let (start, mid) = (pick(&["", "dw_start = 3\n", "dw_start = 5\n"]), pick(&["", "dw_mid = 3\n", "dw_mid = 5\n"]));
+            format!("[[block]]\nkind = \"universal_inverted_bottleneck\"\n{name}{sizes}{start}{mid}{style}")
+        }
+        "fused" => format!("[[block]]\nkind = \"fused_inverted_bottleneck\"\n{name}{sizes}{}{style}", pick(&kernels)),
+        "separable" => format!("[[block]]\nkind = \"separable\"\n{name}out = 4\n{}{}{style}", pick(&kernels), pick(&strides)),
+        "conv" => format!("[[block]]\nkind = \"conv\"\n{name}out = 4\n{}{}{style}", pick(&kernels), pick(&strides)),
+        _ => pick(&[
+            &format!("[[block]]\nkind = \"max_pool\"\n{name}kernel = 2\nstride = 1\npadding = \"same\"\n"),
+            &format!("[[block]]\nkind = \"squeeze_excite\"\n{name}"),
+            &format!("[[layer]]\nop = \"activation\"\n{name}activation = {{ clip = [-1, 1] }}\n"),
+            &format!("[[layer]]\nop = \"add\"\n{name}inputs = [\"row0\", \"row0\"]\n"),
+            &format!("[[layer]]\nop = \"conv\"\n{name}out = 4\nkernel = 2\ndilation = 2\nbias = true\n"),
+            &format!("[[layer]]\nop = \"prelu\"\n{name}"),
+        ]),
+    }
+}
+
+/// Whatever blocks and layers are mixed: what is written of their graph computes the same to the bit.
+#[test]
+fn random_nets_are_written_as_they_are() {
+    let mut random = Random::new(11);
+    let (mut nets, mut blocks, mut mixed) = (0, 0, 0);
+    for _ in 0..600 {
+        let rows: String = (0..2 + random.below(5)).map(|i| row(&mut random, i)).collect();
+        // Some do not fit: windows larger than what is left, strides without depthwise layers.
+        let Ok(net) = parsed(&format!("{HEAD}{rows}")) else { continue };
+        let folder = tempfile::tempdir().expect("a folder");
+        let spec = written(&net, folder.path());
+        let input = uniform(&mut random, 16 * 16 * 3, -1.0, 1.0);
+        assert_eq!(answer(&net.graph, &input), answer(&spec.net.graph, &input), "{rows}\nbecame\n{}", spec.text);
+        nets += 1;
+        blocks += usize::from(spec.blocks > 0);
+        mixed += usize::from(spec.blocks > 0 && spec.layers() > 0);
+    }
+    println!("{nets} nets, {blocks} of them with blocks, {mixed} with layers among them");
+    assert!(nets >= 300 && blocks >= 200 && mixed >= 40, "{nets}, {blocks}, {mixed}");
+}
+
 /// A person changes what was written: other sizes, blocks taken out, weights drawn anew.
 #[test]
 fn what_is_written_can_be_edited() {
