@@ -1,5 +1,8 @@
 //! ONNX's own tests of operators, the small ones (`tests/onnx/nodes.py --cases`), by every engine and as specs.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use mnc_compiler::front;
 
 use crate::checkpoints::relative_error;
@@ -49,4 +52,19 @@ fn difference(got: &[f32], want: &[f64]) -> f64 {
         return if got_finite.iter().all(|&g| g == 0.0) { 0.0 } else { f64::NAN };
     }
     relative_error(&got_finite, &want_finite)
+}
+
+/// The page of ONNX's tests has a row for each operator that is computed, and no other.
+#[test]
+fn every_operator_has_its_row() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect("a file");
+    let source = read("compiler/src/front/onnx/ops/mod.rs");
+    let single = source.lines().filter_map(|l| l.trim().strip_prefix("(\"")?.split_once("\", ")).map(|(op, _)| op);
+    let computed: BTreeSet<&str> = single.chain(["Split"]).collect();
+    let page = read("docs/onnx-ops.md");
+    let rows = page.lines().filter_map(|l| l.strip_prefix("| ")?.split_once(" | ")).map(|(op, _)| op);
+    let rows: BTreeSet<&str> = rows.filter(|op| *op != "operator").collect();
+    assert!(computed.len() > 40, "{computed:?}");
+    assert_eq!(rows, computed);
 }
