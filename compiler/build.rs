@@ -13,8 +13,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The functions of the library.
-const SYMBOLS: [&str; 2] = ["mnc_rt_3_begin", "mnc_rt_3_stage"];
+/// What the library defines.
+const SYMBOLS: [&str; 3] = ["mnc_rt_4_begin", "mnc_rt_4_stage", "mnc_rt_4_stamp"];
 
 fn main() {
     let variable = |name: &str| std::env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"));

@@ -10,16 +10,14 @@
 
 static const char *const labels[] = DIGITS_LABELS;
 
-/* Reads all of a file that must have `size` bytes, to an address that suits the network best. */
-static void *read_weights(const char *path, size_t size) {
+/* Reads a file to an address that suits the network best, at most `size` bytes, and says how many they were. */
+static void *read_file(const char *path, size_t *size) {
     /* aligned_alloc wants whole multiples of the alignment. */
-    void *data = aligned_alloc(DIGITS_ALIGN, (size + DIGITS_ALIGN - 1) / DIGITS_ALIGN * DIGITS_ALIGN);
+    void *data = aligned_alloc(DIGITS_ALIGN, (*size + DIGITS_ALIGN - 1) / DIGITS_ALIGN * DIGITS_ALIGN);
     FILE *file = fopen(path, "rb");
-    int whole = data && file && fread(data, 1, size, file) == size && fgetc(file) == EOF;
+    *size = data && file ? fread(data, 1, *size, file) : 0;
     if (file) fclose(file);
-    if (whole) return data;
-    free(data);
-    return NULL;
+    return data;
 }
 
 /* Reads a picture into the network's input. Returns what is wrong with it, or NULL. */
@@ -60,9 +58,15 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: %s WEIGHTS PICTURE...\n", argv[0]);
         return 2;
     }
-    float *weights = read_weights(argv[1], DIGITS_WEIGHTS_BYTES);
-    if (!weights) {
-        fprintf(stderr, "%s: not the %d bytes of weights that this network was compiled with\n", argv[1], DIGITS_WEIGHTS_BYTES);
+    /* One byte more than there should be, to see where there are. */
+    size_t size = DIGITS_WEIGHTS_FILE_BYTES + 1;
+    void *file = read_file(argv[1], &size);
+    const float *weights = NULL;
+    const char *bad = file ? digits_weights(file, size, &weights) : "no memory";
+    if (!bad) bad = digits_weights_intact(file);
+    if (bad) {
+        fprintf(stderr, "%s: %s\n", argv[1], bad);
+        free(file);
         return 1;
     }
     static float input[DIGITS_INPUT_LEN], output[DIGITS_OUTPUT_LEN], arena[DIGITS_ARENA_BYTES / sizeof(float) + 1];
@@ -81,6 +85,6 @@ int main(int argc, char **argv) {
         }
         printf("%s: %s\n", argv[i], labels[best]);
     }
-    free(weights);
+    free(file);
     return failed;
 }

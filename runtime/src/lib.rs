@@ -11,6 +11,7 @@
 //! net         what every network can do
 //! abi         stages of a network for code that is not Rust: the JIT's, and object files
 //! arena, weights, packed, preprocess   the rest of a network: memory, constants, pixels to floats
+//! stamp, blob, hash   which version made it, what files of weights look like, whether they are whole
 //! reference   the same operations as naive loops: the oracle
 //! ```
 //! Tensors are f32, NHWC, batch 1. Without its feature `std` the crate needs `core` alone; `std` adds threads, programs made at
@@ -26,6 +27,8 @@
 #[cfg(target_pointer_width = "64")]
 pub mod abi;
 pub mod arena;
+pub mod blob;
+pub mod hash;
 pub mod isa;
 pub mod kernel;
 pub mod net;
@@ -35,6 +38,7 @@ pub mod params;
 pub mod preprocess;
 pub mod program;
 pub mod reference;
+pub mod stamp;
 #[cfg_attr(not(feature = "std"), path = "alone.rs")]
 pub mod team;
 pub mod weights;

@@ -110,6 +110,30 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Weight files and code of one format understand each other: where an element stands may only change with the number.
+    #[test]
+    fn weights_are_packed_as_the_format_says() {
+        let w: Vec<f32> = (0..9 * 40).map(|v| v as f32).collect();
+        let mut all = Vec::new();
+        let mut add = |len: usize, pack: &dyn Fn(&mut [f32])| {
+            let mut out = vec![f32::NAN; len];
+            pack(&mut out);
+            all.extend(out.iter().flat_map(|v| v.to_le_bytes()));
+        };
+        add(panels_len(9, 40), &|out| panels(9, 40, &w, out));
+        add(grouped_len(2, 9, 20), &|out| grouped(2, 9, 20, &w, out));
+        add(16 * 40, &|out| winograd(40, &w, out));
+        add(depthwise_len(9, 40), &|out| depthwise(9, 40, &w, out));
+        add(bias_len(40), &|out| bias(Some(&w[..40]), out));
+        let found = crate::hash::xxh64(&all);
+        let known = (4, 0xd4c7_32a2_aff4_ca09);
+        assert_eq!(
+            (crate::stamp::FORMAT, found),
+            known,
+            "the packing changed: give `stamp::FORMAT` the next number, then write {found:#x} here"
+        );
+    }
+
     proptest! {
         /// Every weight stands where the layout says, and everything else is zero.
         #[test]

@@ -2,15 +2,24 @@
 //!
 //! A weight file is a safetensors file as `mnc compile --emit rust-extern` writes it: eight bytes with the
 //! length of the header (little endian), the header (JSON), the data. The one tensor is called `packed`, has type F32 and one
-//! dimension, and holds the constants as kernels read them; the entry `mnc.layout` of the metadata says for which code.
-//! Other tensors and entries are ignored.
+//! dimension, and holds the constants as kernels read them; of the metadata, `mnc.format` is [`FORMAT`], `mnc.layout` says
+//! for which code, and `mnc.hash` is the [`xxh64`] of the constants. Other tensors and entries are ignored.
+//! A file as programs embed it ([`crate::blob`]) is taken as well.
 
 use core::fmt;
 use core::marker::PhantomData;
 
+use crate::blob::{HEADER_BYTES, Header as Blob, MAGIC};
+use crate::hash::xxh64;
+use crate::stamp::FORMAT;
+
 /// The packed weights of a net of type `N`, borrowed from the bytes of its weight file.
 pub struct PackedWeights<'a, N> {
     floats: &'a [f32],
+    /// The same.
+    bytes: &'a [u8],
+    /// Of the bytes when they were written.
+    hash: u64,
     net: PhantomData<fn() -> N>,
 }
 
@@ -24,17 +33,22 @@ impl<N> Copy for PackedWeights<'_, N> {}
 
 impl<N> fmt::Debug for PackedWeights<'_, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PackedWeights").field("len", &self.floats.len()).finish()
+        f.debug_struct("PackedWeights").field("len", &self.floats.len()).field("hash", &self.hash).finish()
     }
 }
 
 impl<'a, N> PackedWeights<'a, N> {
     /// Checks `bytes`, the whole content of a weight file, and finds the `len` elements in it. Emitted code calls this with
-    /// the layout and length of its net. Nothing is copied; kernels are fastest where the bytes start at a multiple of 64.
+    /// the layout and length of its net. Nothing is copied, and no weight is looked at, so that it takes no time: [`Self::intact`]
+    /// does. Kernels are fastest where the bytes start at a multiple of 64.
     ///
     /// # Errors
     /// If `bytes` are not such a file, are for another net, or start at an address that f32 cannot be read from.
     pub fn read(bytes: &'a [u8], layout: &str, len: usize) -> Result<Self, WeightError> {
+        if bytes.starts_with(&MAGIC) {
+            let hash = Blob::check(bytes, layout, len)?.hash;
+            return Self::of(&bytes[HEADER_BYTES..], hash);
+        }
         let (size, rest) = bytes.split_first_chunk::<8>().ok_or(WeightError::Truncated)?;
         let size = usize::try_from(u64::from_le_bytes(*size)).map_err(|_| WeightError::Truncated)?;
         let (header, data) = rest.split_at_checked(size).ok_or(WeightError::Truncated)?;
@@ -42,6 +56,9 @@ impl<'a, N> PackedWeights<'a, N> {
         let Some(packed) = header.packed else {
             return Err(WeightError::NoPackedTensor);
         };
+        if header.format != Some(FORMAT as usize) {
+            return Err(WeightError::Format { expected: FORMAT, found: header.format.unwrap_or(0) as u32 });
+        }
         if header.layout != Some(layout.as_bytes()) {
             return Err(WeightError::OtherNet);
         }
@@ -55,14 +72,34 @@ impl<'a, N> PackedWeights<'a, N> {
         if data.len() != len * 4 {
             return Err(WeightError::Length { expected: len * 4, found: data.len() });
         }
-        let floats = crate::weights::floats(data).ok_or(WeightError::Misaligned)?;
-        Ok(Self { floats, net: PhantomData })
+        let hash = header.hash.and_then(|text| u64::from_str_radix(core::str::from_utf8(text).ok()?, 16).ok());
+        Self::of(data, hash.ok_or(WeightError::Header { at: 0 })?)
+    }
+
+    fn of(bytes: &'a [u8], hash: u64) -> Result<Self, WeightError> {
+        let floats = crate::weights::floats(bytes).ok_or(WeightError::Misaligned)?;
+        Ok(Self { floats, bytes, hash, net: PhantomData })
     }
 
     /// The constants as kernels read them.
     #[must_use]
     pub fn floats(self) -> &'a [f32] {
         self.floats
+    }
+
+    /// What their hash was when they were written ([`xxh64`] of their bytes): tells which weights these are.
+    #[must_use]
+    pub const fn hash(self) -> u64 {
+        self.hash
+    }
+
+    /// Reads all of the weights and says whether they are those that were written. Not part of [`Self::read`], for it takes as
+    /// long as memory takes.
+    ///
+    /// # Errors
+    /// [`WeightError::Damaged`].
+    pub fn intact(self) -> Result<(), WeightError> {
+        if xxh64(self.bytes) == self.hash { Ok(()) } else { Err(WeightError::Damaged) }
     }
 }
 
@@ -87,6 +124,17 @@ pub enum WeightError {
         /// Bytes that are there.
         found: usize,
     },
+    /// The bytes are no weight file at all.
+    NotWeights,
+    /// The file was written in the format of another version of mnc.
+    Format {
+        /// The format of this one.
+        expected: u32,
+        /// That of the file; 0 where it does not say.
+        found: u32,
+    },
+    /// The weights are not those that were written.
+    Damaged,
     /// The file was made for a net with other layers, sizes or passes.
     OtherNet,
     /// The data do not stand at a multiple of four bytes in memory.
@@ -107,6 +155,13 @@ impl fmt::Display for WeightError {
             WeightError::Length { expected, found } => {
                 write!(f, "the tensor `packed` has {found} bytes, the net needs {expected}")
             }
+            WeightError::NotWeights => f.write_str("not a weight file of mnc"),
+            WeightError::Format { expected, found } => write!(
+                f,
+                "the weight file has format {found}, which another version of mnc wrote; this one needs {expected}: write it anew by \
+                 `mnc compile`"
+            ),
+            WeightError::Damaged => f.write_str("the weights are damaged: they are not those that mnc wrote"),
             WeightError::OtherNet => {
                 f.write_str("the weight file was made for another net: its `mnc.layout` is not the net's WEIGHT_LAYOUT")
             }
@@ -123,6 +178,8 @@ impl core::error::Error for WeightError {}
 #[derive(Default)]
 struct Header<'a> {
     layout: Option<&'a [u8]>,
+    format: Option<usize>,
+    hash: Option<&'a [u8]>,
     packed: Option<Tensor<'a>>,
 }
 
@@ -141,6 +198,8 @@ fn parse_header(text: &[u8]) -> Result<Header<'_>, WeightError> {
         match key {
             b"__metadata__" => json.object(|json, key| {
                 match key {
+                    b"mnc.format" => header.format = number(json.string()?),
+                    b"mnc.hash" => header.hash = Some(json.string()?),
                     b"mnc.layout" => header.layout = Some(json.string()?),
                     _ => json.skip()?,
                 }
@@ -152,6 +211,11 @@ fn parse_header(text: &[u8]) -> Result<Header<'_>, WeightError> {
         Ok(())
     })?;
     Ok(header)
+}
+
+/// Digits, few enough for any machine.
+fn number(text: &[u8]) -> Option<usize> {
+    core::str::from_utf8(text).ok()?.parse::<u16>().ok().map(usize::from)
 }
 
 fn tensor<'a>(json: &mut Json<'a>) -> Result<Tensor<'a>, WeightError> {
@@ -294,7 +358,6 @@ impl<'a> Json<'a> {
 mod tests {
     extern crate std;
 
-    use std::string::String;
     use std::vec::Vec;
 
     use super::*;
@@ -305,22 +368,25 @@ mod tests {
 
     /// A file with `header` and `floats`, at the start of `buffer`.
     fn file<'a>(buffer: &'a mut Buffer, header: &str, floats: &[f32]) -> &'a [u8] {
-        let mut header = String::from(header);
+        let data: Vec<u8> = floats.iter().flat_map(|f| f.to_le_bytes()).collect();
+        let mut header = header.replace('@', &std::format!("{:016x}", xxh64(&data)));
         while !(8 + header.len()).is_multiple_of(64) {
             header.push(' ');
         }
         let mut bytes: Vec<u8> = (header.len() as u64).to_le_bytes().into();
         bytes.extend(header.as_bytes());
-        bytes.extend(floats.iter().flat_map(|f| f.to_le_bytes()));
+        bytes.extend(data);
         buffer.0[..bytes.len()].copy_from_slice(&bytes);
         &buffer.0[..bytes.len()]
     }
 
-    const GOOD: &str = r#"{"__metadata__":{"by":"a \"b\" {","mnc.layout":"k1"},"other":{"dtype":"I8","shape":[1,{"x":[null,-1.5e3]}]},
+    const GOOD: &str = r#"{"__metadata__":{"by":"a \"b\" {","mnc.layout":"k1","mnc.format":"4","mnc.hash":"@"},"other":{"dtype":"I8","shape":[1,{"x":[null,-1.5e3]}]},
         "packed" : {"shape":[3],"dtype":"F32","data_offsets":[0, 12]}}"#;
 
     fn read(bytes: &[u8]) -> Result<Vec<f32>, WeightError> {
-        PackedWeights::<()>::read(bytes, "k1", 3).map(|w| w.floats().to_vec())
+        let weights = PackedWeights::<()>::read(bytes, "k1", 3)?;
+        weights.intact()?;
+        Ok(weights.floats().to_vec())
     }
 
     #[test]
@@ -336,6 +402,10 @@ mod tests {
         let mut with = |from: &str, to: &str| read(file(&mut buffer, &GOOD.replace(from, to), &data)).unwrap_err();
         assert_eq!(with("k1", "k2"), WeightError::OtherNet);
         assert_eq!(with("mnc.layout", "layout"), WeightError::OtherNet);
+        assert_eq!(with("\"4\"", "\"3\""), WeightError::Format { expected: FORMAT, found: 3 });
+        assert_eq!(with("mnc.format", "format"), WeightError::Format { expected: FORMAT, found: 0 });
+        assert_eq!(with("@", "00"), WeightError::Damaged);
+        assert!(matches!(with("@", "none"), WeightError::Header { .. }));
         assert_eq!(with("\"packed\"", "\"conv.weight\""), WeightError::NoPackedTensor);
         assert_eq!(with("F32", "F16"), WeightError::NotF32);
         assert_eq!(with("[0, 12]", "[0, 8]"), WeightError::Length { expected: 12, found: 8 });

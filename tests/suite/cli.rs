@@ -343,6 +343,13 @@ fn json_keys_are_the_contract() {
     for name in ["jit", "jit-self-contained", "native-scalar"] {
         assert!(engines.iter().any(|e| e["engine"] == name), "{name}: {stdout}");
     }
+    // Object files, where they can be linked; else a line says why not.
+    let linked = Command::new("cc").arg("--version").output().is_ok_and(|o| o.status.success());
+    let objects = engines.iter().filter(|e| e["engine"].as_str().is_some_and(|n| n.starts_with("object"))).count();
+    assert_eq!((objects, of("skipped").len()), if linked { (2, 0) } else { (0, 1) }, "{stdout}");
+    let out = Command::new(program()).args(["verify", &spec, "--seeds", "1"]).env("PATH", dir.path()).output();
+    let (stdout, _) = expect(&out.expect("the program starts"), 0);
+    assert!(stdout.contains("Object files were not run: there is no C compiler (`cc`)"), "{stdout}");
 }
 
 /// What `--profile` adds, by its keys and by what must hold among the numbers.

@@ -31,6 +31,7 @@ mod plan;
 mod real;
 mod separate;
 mod spec;
+mod stability;
 mod stream;
 mod tflite;
 mod threads;

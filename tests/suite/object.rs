@@ -59,7 +59,10 @@ static float *read(const char *path, size_t n) {
     return data;
 }
 #define RUN(name, NAME) do { \
-        float *w = read(#name ".weights", NAME##_WEIGHTS_BYTES / 4), *x = read(#name ".input", NAME##_INPUT_LEN); \
+        float *f = read(#name ".weights", NAME##_WEIGHTS_FILE_BYTES / 4), *x = read(#name ".input", NAME##_INPUT_LEN); \
+        const float *w; \
+        if (name##_weights(f, NAME##_WEIGHTS_FILE_BYTES, &w) || name##_weights_intact(f)) exit(5); \
+        if (strncmp(name##_stamp, "mnc-stamp: kind=object ", 23)) exit(6); \
         float *y = (float *)malloc(NAME##_OUTPUT_LEN * 4), *arena = (float *)malloc(NAME##_ARENA_BYTES + 8) + 1; \
         memset(arena, 0xff, NAME##_ARENA_BYTES + 4); \
         name##_run(w, x, y, arena); \
@@ -90,7 +93,7 @@ fn link_run_compare(target: Option<&str>, cc: &[&str], runner: &[&str]) {
     link.args(&cc[1..]).args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-o", "main", "main.c"]).current_dir(dir.path());
     for (plan, input) in &nets {
         let Object { bytes, header, weights, externals, runtime } = object(plan, options).expect("an object");
-        let needed = if self_contained { &[][..] } else { &["mnc_rt_3_begin", "mnc_rt_3_stage"] };
+        let needed = if self_contained { &[][..] } else { &["mnc_rt_4_begin", "mnc_rt_4_stage"] };
         assert_eq!(externals, needed, "{}", plan.name);
         assert_eq!(header.contains("no symbol is left to link"), self_contained);
         assert_eq!(header.contains(RUNTIME_FILE), !self_contained);
@@ -257,7 +260,7 @@ fn the_c_example(object: &Object) {
     assert_eq!(out.status.code(), Some(1));
     write("digits.weights", &object.weights[4..]);
     let out = Command::new("./digits").args(["digits.weights", "7-1.pgm"]).current_dir(dir.path()).output().expect("it starts");
-    assert!(String::from_utf8_lossy(&out.stderr).contains("not the"), "{out:?}");
+    assert!(String::from_utf8_lossy(&out.stderr).contains("not a file of weights that mnc wrote"), "{out:?}");
     assert_eq!(out.status.code(), Some(1));
 }
 
@@ -269,7 +272,7 @@ fn the_header_says_sizes() {
         ("INPUT_LEN", plan.input_len()),
         ("OUTPUT_LEN", plan.output_len()),
         ("ARENA_BYTES", plan.memory.arena_bytes),
-        ("WEIGHTS_BYTES", object.weights.len()),
+        ("WEIGHTS_FILE_BYTES", object.weights.len()),
     ] {
         let line = format!("#define NET3_{name} {value}\n");
         assert!(object.header.contains(&line), "{line} in\n{}", object.header);

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Mutex;
 
 /// A package in the making.
@@ -59,15 +59,26 @@ impl Package {
 
     /// Builds it and runs its program in its folder.
     pub fn run(&self, args: &[&str]) {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("target");
-        let building = BUILDING.lock().unwrap_or_else(|e| e.into_inner());
-        let built = cargo().current_dir(&self.dir).args(["build", "--offline", "--quiet", "--target-dir"]).arg(&target).output();
-        drop(building);
-        let built = built.expect("cargo starts");
+        let (built, target) = self.build();
         assert!(built.status.success(), "{} does not build:\n{}", self.name, String::from_utf8_lossy(&built.stderr));
         let ran =
             Command::new(target.join("debug").join(&self.name)).current_dir(&self.dir).args(args).output().expect("it starts");
         assert!(ran.status.success(), "{} failed:\n{}", self.name, String::from_utf8_lossy(&ran.stderr));
+    }
+
+    /// What rustc says of it, which must be that it does not compile.
+    pub fn fails(&self) -> String {
+        let (built, _) = self.build();
+        let said = String::from_utf8_lossy(&built.stderr).into_owned();
+        assert!(!built.status.success(), "{} builds, which it must not: {said}", self.name);
+        said
+    }
+
+    fn build(&self) -> (Output, PathBuf) {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("target");
+        let _building = BUILDING.lock().unwrap_or_else(|e| e.into_inner());
+        let built = cargo().current_dir(&self.dir).args(["build", "--offline", "--quiet", "--target-dir"]).arg(&target).output();
+        (built.expect("cargo starts"), target)
     }
 
     /// Whether cargo builds the package again when the file at `path` changes, by the last build.

@@ -68,11 +68,12 @@ fn by_object(compiled: &Compiled, inputs: &[Vec<f32>]) -> Option<Vec<Vec<f32>>> 
     let main = format!(
         r#"#include <stdio.h>
 #include "{name}.h"
-static float weights[{upper}_WEIGHTS_BYTES / 4], input[{upper}_INPUT_LEN], output[{upper}_OUTPUT_LEN];
+static float file[{upper}_WEIGHTS_FILE_BYTES / 4], input[{upper}_INPUT_LEN], output[{upper}_OUTPUT_LEN];
 static float arena[{upper}_ARENA_BYTES / 4 + 1];
 int main(void) {{
     FILE *f = fopen("{name}.weights", "rb");
-    if (!f || fread(weights, 1, sizeof weights, f) != sizeof weights) return 3;
+    const float *weights;
+    if (!f || fread(file, 1, sizeof file, f) != sizeof file || {name}_weights(file, sizeof file, &weights)) return 3;
     while (fread(input, sizeof input, 1, stdin) == 1) {{
         {name}_run(weights, input, output, arena);
         if (fwrite(output, sizeof output, 1, stdout) != 1) return 4;

@@ -28,9 +28,11 @@ pub(super) enum Command {
     /// Compare every pass and every engine with the reference, or the reference with outputs of yours; exit code 1 beyond the bound.
     ///
     /// Inputs are seeded pictures and the edges of what f32 can hold: zeros, tiny, denormal, huge, the largest numbers, NaN and
-    /// infinities. The bound is derived for every element from the roundings on its way. Object files and the macro's nets run the
-    /// same code as the engines here; `cargo test` runs those.
+    /// infinities. The bound is derived for every element from the roundings on its way. Object files are linked and run where there
+    /// is a C compiler (`cc`). The macro's nets run the same code as the engines here; `cargo test` runs those.
     Verify(Verify),
+    /// Say of compiled files which mnc wrote them and of what, and whether they are whole and belong together; exit code 1 if not.
+    Inspect(Inspect),
 }
 
 /// What every command asks for.
@@ -216,6 +218,17 @@ pub(super) struct Verify {
     /// What `--against` may be off, relative to the output's largest magnitude, instead of the bound of f32 rounding.
     #[arg(long, value_name = "T", requires = "against")]
     pub tolerance: Option<f64>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Inspect {
+    /// What `mnc compile` wrote: NAME.rs, NAME.o, NAME.h, NAME.weights, NAME.weights.safetensors, libmnc_rt.a, or a program that an
+    /// object was linked into.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,

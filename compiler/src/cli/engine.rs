@@ -7,6 +7,7 @@ use mnc_runtime::net::Net as _;
 
 use super::Failure;
 use super::args::{self, EngineName};
+use super::object::{Built, ObjectNet};
 use crate::Compiled;
 use crate::back::clif::{JitNet, JitOptions, compile_jit_with};
 use crate::back::native::NativeNet;
@@ -22,6 +23,8 @@ pub(super) enum Engine<'a> {
     Jit(Box<JitNet>, JitOptions),
     /// The runtime's kernels, by its interpreter.
     Native(Box<NativeNet>),
+    /// An object file, in a program of its own.
+    Object(ObjectNet),
     /// Naive loops over the graph as specified.
     Reference(&'a Compiled),
 }
@@ -63,12 +66,25 @@ impl<'a> Engine<'a> {
         Ok(all)
     }
 
+    /// Object files in both their forms, and why there are none, if so.
+    pub fn objects(net: &'a Compiled) -> Result<(Vec<Self>, Option<String>), Failure> {
+        let mut all = Vec::new();
+        for self_contained in [false, true] {
+            match ObjectNet::build(net, self_contained)? {
+                Built::Program(net) => all.push(Engine::Object(net)),
+                Built::Skipped(why) => return Ok((all, Some(why))),
+            }
+        }
+        Ok((all, None))
+    }
+
     /// What `--engine` and JSON call it.
     pub fn name(&self) -> String {
         match self {
             Engine::Jit(_, JitOptions { self_contained: false }) => "jit".to_owned(),
             Engine::Jit(_, JitOptions { self_contained: true }) => "jit-self-contained".to_owned(),
             Engine::Native(net) => format!("native-{}", net.isa().name()),
+            Engine::Object(net) => net.name().to_owned(),
             Engine::Reference(_) => "reference".to_owned(),
         }
     }
@@ -83,6 +99,10 @@ impl<'a> Engine<'a> {
             }
             Engine::Native(net) => {
                 net.run(input, output).map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
+                Ok(start.elapsed())
+            }
+            Engine::Object(net) => {
+                net.run(input, output)?;
                 Ok(start.elapsed())
             }
             Engine::Reference(net) => {

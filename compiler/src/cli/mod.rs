@@ -4,7 +4,7 @@
 //! 1: the job failed, 2: bad usage or bad input; 128 and the signal's number after Ctrl-C (130), SIGTERM or SIGHUP, which leave no
 //! file half written behind. A reader that closes standard output early ends the program quietly.
 //!
-//! One file a command (`compile`, `run`, `bench`, `import`, `show`, `verify`) with a `pub(super) fn run`; to add one: a file, a
+//! One file a command (`compile`, `run`, `bench`, `import`, `show`, `verify`, `inspect`) with a `pub(super) fn run`; to add one: a file, a
 //! variant of `args::Command` and an arm in [`run`](fn@run).
 
 mod against;
@@ -14,7 +14,9 @@ mod compile;
 mod console;
 mod engine;
 mod import;
+mod inspect;
 mod npy;
+mod object;
 mod output;
 mod profile;
 mod run;
@@ -103,6 +105,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         args::Command::Import(a) => import::run(a, &mut console),
         args::Command::Show(a) => show::run(a, &mut console),
         args::Command::Verify(a) => verify::run(a, &mut console),
+        args::Command::Inspect(a) => inspect::run(a, &mut console),
     });
     match done.and_then(|()| console.flush()) {
         Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,

@@ -5,12 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::Failure;
 use super::console::file_error;
 
-/// The temporary files that there are, for [`clean_up`]. Whoever holds the lock creates or renames.
+/// The temporary files and folders that there are, for [`clean_up`]. Whoever holds the lock creates or renames.
 static STAGED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Writes every file of `files`; nothing appears unless all could be written.
@@ -38,10 +38,18 @@ pub(super) fn write_all(files: &[(PathBuf, Vec<u8>)]) -> Result<(), Failure> {
 pub(super) fn clean_up() {
     let open = STAGED.lock().unwrap_or_else(PoisonError::into_inner);
     for path in open.iter() {
-        let _ = std::fs::remove_file(path);
+        let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     }
     // The process is about to end; until then nobody else may write.
     std::mem::forget(open);
+}
+
+/// A folder for what a command needs while it runs, which goes with it.
+pub(super) fn folder() -> std::io::Result<TempDir> {
+    let mut open = STAGED.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::Builder::new().prefix("mnc-").tempdir()?;
+    open.push(folder.path().to_path_buf());
+    Ok(folder)
 }
 
 fn stage(path: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {

@@ -25,9 +25,10 @@ pub(super) fn run(args: &Verify, console: &mut Console) -> Result<(), Failure> {
     }
     let cases = validate::cases(&net.plan, u64::from(args.seeds.get()));
     console.spin("compiling");
-    let engines = Engine::all(&net);
+    let engines = Engine::all(&net).and_then(|all| Ok((all, Engine::objects(&net)?)));
     console.progress_done();
-    let mut engines = engines?;
+    let (mut engines, (objects, no_objects)) = engines?;
+    engines.extend(objects);
 
     console.progress(crate::pass::PIPELINE.len() + cases.len() * (1 + engines.len()));
     console.doing("passes");
@@ -54,8 +55,15 @@ pub(super) fn run(args: &Verify, console: &mut Console) -> Result<(), Failure> {
         results.push(EngineCheck { name: engine.name(), all });
     }
     console.progress_done();
-    let report =
-        Report { net: &net.plan, specified: &net.specified, cases: &cases, expected: &expected, passes, engines: results };
+    let report = Report {
+        net: &net.plan,
+        specified: &net.specified,
+        cases: &cases,
+        expected: &expected,
+        passes,
+        engines: results,
+        no_objects,
+    };
     if args.json {
         report.json(console)?
     } else {
@@ -111,6 +119,8 @@ struct Report<'a> {
     expected: &'a [Expected],
     passes: Vec<PassCheck>,
     engines: Vec<EngineCheck>,
+    /// Why object files were not run, if they were not.
+    no_objects: Option<String>,
 }
 
 /// The comparisons of one kind of input, counted together.
@@ -174,7 +184,10 @@ impl Report<'_> {
                 "bound": bound, "of_bound": finite(usual.share), "of_bound_at_edges": finite(edge.share), "ok": engine.ok(),
             }))?;
         }
-        Ok(())
+        match &self.no_objects {
+            Some(why) => console.json(&json!({ "net": net, "skipped": "object", "why": why })),
+            None => Ok(()),
+        }
     }
 
     /// The largest relative error at usual inputs, and the largest bound relative to the outputs.
@@ -243,12 +256,15 @@ impl Report<'_> {
         ))?;
         console.line(format_args!("\nPasses: the graph after each against the graph before it\n{passes}"))?;
         console.line(format_args!("\nEngines: against the reference\n{engines}"))?;
+        if let Some(why) = &self.no_objects {
+            console.line(format_args!("Object files were not run: {why}."))?;
+        }
         for failure in self.failures() {
             console.line(failure)?;
         }
         console.line(
             "\nOpen elements depend on the order of sums beyond f32 and are not compared; NaN must be NaN, and an infinity the same. \
-             Object files and macro nets run the same code; `cargo test` runs them.",
+             Macro nets run the same code as `native-…`; `cargo test` runs them.",
         )
     }
 

@@ -7,6 +7,7 @@
 //! | key | value | default |
 //! |---|---|---|
 //! | `name` | an identifier | required |
+//! | `mnc` | version of mnc that it is written for, `"0.1.0"`: an earlier one refuses it | any |
 //! | `input` | table, below | required |
 //! | `alpha` | width multiplier, 0 < alpha <= 16 | 1.0 |
 //! | `round_to` | scaled widths are rounded to a multiple, `make_divisible` of the reference code: `n = max(min_width, (w + r/2) // r * r)`, one step more if `n < 0.9 w`; with 1 the integer part is taken | 8 |
@@ -68,6 +69,7 @@
 //! |---|---|
 //! | `seed` | random weights; what a spec without `file` has, with seed 1 |
 //! | `file` | a safetensors checkpoint, relative to the spec |
+//! | `sha256` | of the file, 64 hexadecimal digits: another file in its place is an error (`--weights` names one that need not fit) |
 //! | `names` | whose tensor names it has: `timm`, `torchvision`, `hf`, `keras`, `tf_slim`, `d_li14`, `spec`; `auto` (default) takes the one that fits best |
 //! | `layout` | `torch` (OIHW, `[out, in]`), `keras` (HWIO, `[in, out]`), `auto` (default, by the shapes) |
 //! | `extra` | `error` (default) or `ignore`: tensors that the net has no use for |
@@ -196,6 +198,15 @@ pub enum LabelsFrom {
     File(String),
 }
 
+/// What a checkpoint's SHA-256 must be, in small hexadecimal digits, and the place that says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sha256 {
+    /// 64 digits.
+    pub digits: String,
+    /// The place.
+    pub span: Span,
+}
+
 /// The `[weights]` table.
 #[derive(Debug, Clone)]
 pub struct Weights {
@@ -203,6 +214,8 @@ pub struct Weights {
     pub seed: u64,
     /// A checkpoint, relative to the spec.
     pub file: Option<(String, Span)>,
+    /// The file's SHA-256 in small hexadecimal digits, where the spec says it.
+    pub sha256: Option<Sha256>,
     /// Whose tensor names it has.
     pub names: Naming,
     /// Order of dimensions in its tensors.

@@ -8,7 +8,9 @@ use std::ops::Range;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
+use sha2::Digest;
 
+use super::ast::Sha256;
 use super::half;
 use crate::diag::Diagnostic;
 
@@ -42,11 +44,11 @@ impl Info {
 }
 
 impl Checkpoint {
-    /// Reads the file.
+    /// Reads the file, which must be the one with the hash, if there is one.
     ///
     /// # Errors
-    /// When it cannot be opened, or is not a whole safetensors file.
-    pub(super) fn open(path: &Path) -> Result<Self, Diagnostic> {
+    /// When it cannot be opened, is another file, at the place of the hash, or is not a whole safetensors file.
+    pub(super) fn open(path: &Path, must: Option<&Sha256>) -> Result<Self, Diagnostic> {
         let shown = path.display();
         let cannot = |e: std::io::Error| Diagnostic::error(format!("cannot read the checkpoint {shown}: {e}"));
         let file = File::open(path).map_err(cannot)?;
@@ -61,6 +63,16 @@ impl Checkpoint {
         }
         // No more than it had, should it be growing.
         file.take(meta.len()).read_to_end(&mut bytes).map_err(cannot)?;
+        if let Some(Sha256 { digits, span }) = must {
+            let found = sha256(&bytes);
+            if found != *digits {
+                let d = Diagnostic::error(format!(
+                    "the checkpoint {shown} is not the one that the spec names: its SHA-256 is {found}"
+                ));
+                let help = "put the right file there; where this one is meant, write its SHA-256 here or remove the line";
+                return Err(d.at(span, "this is another file's").help(help));
+            }
+        }
         let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| {
             let d = Diagnostic::error(format!("the checkpoint {shown} is not a whole safetensors file: {e}"));
             d.help(what_else(&bytes).unwrap_or("it may be cut off: compare its size with the original's"))
@@ -96,6 +108,11 @@ impl Checkpoint {
             _ => Vec::new(),
         }
     }
+}
+
+/// SHA-256 in small hexadecimal digits.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Names other formats that people have checkpoints in, and the way from there.

@@ -48,10 +48,11 @@ pub(super) fn fit(spec: &Spec, path: &Path, at: Option<&Span>, dry: &Lowered) ->
     };
     let mut out = Diagnostics::new();
     check_map(spec, &dry.layers, &mut out);
-    let mut file = match Checkpoint::open(path) {
+    // One that the command line names need not be the spec's.
+    let mut file = match Checkpoint::open(path, at.and(spec.weights.sha256.as_ref())) {
         Ok(file) => file,
         Err(d) => {
-            out.push(place(d));
+            out.push(if d.label.is_some() { d } else { place(d) });
             return Err(out);
         }
     };

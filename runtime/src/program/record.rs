@@ -12,14 +12,15 @@
 //! ```
 //! [`encode`] writes the records of a checked program; [`Record::decode`] reads one back, steps on the stack. A word that is
 //! none of these is an error, and so is any other change: the checksum tells. A new variant of [`Op`] is an arm in both, and a
-//! change of what stands where is a new [`VERSION`].
+//! change of what stands where is a new [`FORMAT`].
 
 use super::check::MOST_STEPS;
 use super::{Added, Op, Place, Split, Stage, Step, VIEW_WORDS, View};
 use crate::params::{Activation, Axis, BinaryKind, Conv, Depthwise, Method, Pointwise, Pool, PoolKind, Real};
+use crate::stamp::FORMAT;
 
 /// The first word of every record.
-pub const VERSION: u64 = 0x6d6e_6372_0000_0003;
+pub const VERSION: u64 = 0x6d6e_6372_0000_0000 | FORMAT as u64;
 
 /// Words before the steps.
 const HEAD: usize = 7;
@@ -636,6 +637,22 @@ mod tests {
             arena: 2048,
             weights: 4096,
             threads: 2,
+        });
+    }
+
+    /// Objects and libraries of one format understand each other: what is written may only change with the number.
+    #[test]
+    fn records_are_those_of_the_format() {
+        with_program(|program| {
+            let records = encode(Checked::new(*program).expect("a sound program"));
+            let bytes: Vec<u8> = records.words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            let found = crate::hash::xxh64(&bytes);
+            let known = (4, 0x1c7b_b4e0_0b18_4a93);
+            assert_eq!(
+                (FORMAT, found),
+                known,
+                "records changed: give `stamp::FORMAT` the next number, then write {found:#x} here"
+            );
         });
     }
 

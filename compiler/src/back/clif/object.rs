@@ -1,13 +1,14 @@
 //! A plan compiled to a relocatable object file, with a C header and the weight blob beside it.
 //!
-//! The object is position-independent ELF for x86-64 or aarch64 Linux and exports one function. On x86-64 Linux it calls the
+//! The object is position-independent ELF for x86-64 or aarch64 Linux and exports one function, its stamp as text, and a symbol whose
+//! name holds the hash of the code, which the header asks for: a header of another object does not link. On x86-64 Linux it calls the
 //! runtime's kernels, in the static library [`Object::runtime`], unless it shall be self-contained.
 
 use std::str::FromStr;
 
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::Configurable;
-use cranelift_module::{Module, default_libcall_names};
+use cranelift_module::{DataDescription, Linkage, Module, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
 use mnc_runtime::program::Checked;
 use target_lexicon::{Aarch64Architecture, Architecture, BinaryFormat, OperatingSystem, Triple};
@@ -16,6 +17,7 @@ use super::calls;
 use super::module::{self, Defined, Text};
 use super::{ClifError, header};
 use crate::back::program::Tables;
+use crate::back::stamp::{self, Stamp};
 use crate::plan::Plan;
 
 /// What a user may ask for.
@@ -29,7 +31,7 @@ pub struct Object {
     pub bytes: Vec<u8>,
     /// A C header that declares the function, its sizes and its labels.
     pub header: String,
-    /// The packed weights: little-endian f32.
+    /// The file of packed weights ([`mnc_runtime::blob`]).
     pub weights: Vec<u8>,
     /// Symbols that the object needs from elsewhere; the header says them too.
     pub externals: Vec<String>,
@@ -88,7 +90,7 @@ pub fn object(plan: &Plan, options: ObjectOptions<'_>) -> Result<Object, ClifErr
     Ok(Object {
         bytes,
         header: header::header(plan, options.target.unwrap_or(&triple), &externals, runtime.is_some()),
-        weights: plan.weights.data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        weights: stamp::blob(plan),
         externals,
         runtime,
     })
@@ -114,7 +116,19 @@ fn define(plan: &Plan, options: ObjectOptions<'_>, text: Text) -> Result<(Object
         }
         None => module::define(&mut module, plan, &symbol, text)?,
     };
+    let line = Stamp::of("object", plan).to_string();
+    for (symbol, bytes) in [(format!("{}_stamp", plan.name), line.as_bytes()), (code_symbol(plan), &[])] {
+        let data = module.declare_data(&symbol, Linkage::Export, false, false)?;
+        let mut description = DataDescription::new();
+        description.define([bytes, &[0]].concat().into_boxed_slice());
+        module.define_data(data, &description)?;
+    }
     Ok((module, defined))
+}
+
+/// The symbol that the object has and the header asks for.
+pub(super) fn code_symbol(plan: &Plan) -> String {
+    format!("{}_code_{}", plan.name, stamp::code(plan))
 }
 
 /// The instruction set that `target` names.

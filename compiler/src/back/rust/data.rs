@@ -1,10 +1,12 @@
 //! The weights of an emitted net: a file beside the source, never tokens.
 
-use proc_macro2::TokenStream;
+use mnc_runtime::hash::xxh64;
+use mnc_runtime::stamp::FORMAT;
+use proc_macro2::{Ident, TokenStream};
 use quote::quote;
-use xxhash_rust::xxh3::Xxh3Default;
 
-use super::{Options, WeightSource};
+use super::{Options, WeightSource, int};
+use crate::back::stamp;
 use crate::plan::Plan;
 
 /// A file for the emitted code to find.
@@ -18,62 +20,50 @@ pub struct WeightFile {
 
 /// The file that goes with emitted code.
 ///
-/// For [`WeightSource::Embedded`] the packed weights as they are, little-endian f32. For [`WeightSource::Extern`] a
-/// safetensors file with the one tensor `packed`, which starts at a multiple of 64 bytes, and the entry `mnc.layout` of
-/// [`layout_key`] in its metadata.
+/// For [`WeightSource::Embedded`] the packed weights behind 64 bytes that say what they are ([`mnc_runtime::blob`]). For
+/// [`WeightSource::Extern`] a safetensors file with the one tensor `packed`, which starts at a multiple of 64 bytes; its metadata
+/// have version, format, layout and hash ([`mnc_runtime::packed`]).
 #[must_use]
 pub fn weight_file(plan: &Plan, weights: &WeightSource) -> WeightFile {
-    let data = &plan.weights.data;
-    let mut bytes = Vec::with_capacity(data.len() * 4 + 512);
-    let extension = match weights {
-        WeightSource::Embedded(_) => "weights",
+    let blob = stamp::blob(plan);
+    let (extension, bytes) = match weights {
+        WeightSource::Embedded(_) => ("weights", blob),
         WeightSource::Extern => {
+            let data = &blob[mnc_runtime::blob::HEADER_BYTES..];
             let mut header = format!(
-                r#"{{"__metadata__":{{"mnc.layout":"{}","mnc.net":"{}"}},"packed":{{"dtype":"F32","shape":[{}],"data_offsets":[0,{}]}}}}"#,
-                layout_key(plan),
+                r#"{{"__metadata__":{{"mnc.format":"{FORMAT}","mnc.hash":"{:016x}","mnc.layout":"{}","mnc.net":"{}","mnc.version":"{}"}},"packed":{{"dtype":"F32","shape":[{}],"data_offsets":[0,{}]}}}}"#,
+                xxh64(data),
+                stamp::layout(plan),
                 plan.name.escape_default(),
-                data.len(),
-                data.len() * 4
+                stamp::VERSION,
+                data.len() / 4,
+                data.len()
             );
             while !(8 + header.len()).is_multiple_of(crate::plan::ALIGN) {
                 header.push(' ');
             }
+            let mut bytes = Vec::with_capacity(8 + header.len() + data.len());
             bytes.extend((header.len() as u64).to_le_bytes());
             bytes.extend(header.into_bytes());
-            "weights.safetensors"
+            bytes.extend(data);
+            ("weights.safetensors", bytes)
         }
     };
-    bytes.extend(data.iter().flat_map(|x| x.to_le_bytes()));
     WeightFile { extension, bytes }
 }
 
-/// Names the arrangement of the packed weights: equal keys mean that one net's weight file serves the other's code.
-/// It covers every kernel, its sizes and the place of each constant, and not the values, so retrained weights of the same
-/// spec fit a program that was built before them.
-#[must_use]
-pub fn layout_key(plan: &Plan) -> String {
-    let mut hash = Xxh3Default::new();
-    for step in plan.steps() {
-        hash.update(format!("{:?};", step.kernel).as_bytes());
-    }
-    for entry in &plan.weights.entries {
-        hash.update(format!("{}@{}+{};", entry.name, entry.offset, entry.len).as_bytes());
-    }
-    format!("{:032x}", hash.digest128())
-}
-
-/// The `static` with the weights, where they are embedded.
-pub(super) fn tokens(plan: &Plan, options: &Options) -> TokenStream {
+/// The `static` with the weights, where they are embedded in the net called `name`.
+pub(super) fn tokens(plan: &Plan, options: &Options, name: &Ident) -> TokenStream {
     match &options.weights {
         WeightSource::Extern => quote! { use ::mnc::runtime::packed; },
         WeightSource::Embedded(path) => {
-            let doc = format!(" {} packed constants, little-endian f32.", plan.weights.entries.len());
+            let doc =
+                format!(" {} packed constants, little-endian f32, behind 64 bytes that say so.", plan.weights.entries.len());
+            let elements = int(plan.weights.data.len());
             quote! {
                 #[doc = #doc]
-                static WEIGHTS: &[f32] = {
-                    static BYTES: &weights::Aligned<[u8]> = &weights::Aligned(*include_bytes!(#path));
-                    weights::as_floats(BYTES)
-                };
+                static WEIGHT_FILE: &weights::Aligned<[u8]> = &weights::Aligned(*include_bytes!(#path));
+                static WEIGHTS: &[f32] = weights::embedded(WEIGHT_FILE, #name::WEIGHT_LAYOUT, #elements);
             }
         }
     }

@@ -34,6 +34,7 @@ use mnc_runtime::params::Activation;
 use self::chain::{Chain, Glue};
 use self::rows::Row;
 use super::ast::{Body, PadRule};
+use super::checkpoint::sha256;
 use super::graph::{self, Written};
 use super::lower::{Ask, lower};
 use super::value::parse_toml;
@@ -85,13 +86,14 @@ fn recognised(net: &Net, folder: &Path, from: &str) -> Option<Written> {
     let rows = rows::rows(&chain)?;
     let tensors = tensors::of_rows(&chain, &stored, &rows);
     let checkpoint = format!("{}.safetensors", net.name);
-    let text = text::spec(net, &chain, &rows, &checkpoint, from);
+    let bytes = tensors.iter().map(|(name, (shape, data))| (name.as_str(), shape.clone(), data.as_slice().into()));
+    let bytes = graph::serialized(bytes).ok()?;
+    let text = text::spec(net, &chain, &rows, (&checkpoint, &sha256(&bytes)), from);
     let again = read(&text, &tensors)?;
     same::same(&named, &again).then_some(())?;
-    let bytes = tensors.iter().map(|(name, (shape, data))| (name.as_str(), shape.clone(), data.as_slice().into()));
     Some(Written {
         spec: (folder.join(format!("{}.toml", net.name)), text.into_bytes()),
-        weights: (folder.join(checkpoint), graph::serialized(bytes).ok()?),
+        weights: (folder.join(checkpoint), bytes),
         blocks: rows.iter().filter(|row| matches!(row, Row::Block(_))).count(),
     })
 }

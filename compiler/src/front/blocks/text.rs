@@ -10,6 +10,7 @@ use super::{Chain, Found};
 use crate::front::Net;
 use crate::front::ast::{Body, Expand, PadRule, Squeeze, SqueezeExcite};
 use crate::front::graph::{activation, one_line, options, preprocess, quoted, write_layer};
+use crate::front::tune::VERSION;
 
 /// What `[net]` says to blocks that say nothing themselves.
 struct Common {
@@ -19,12 +20,12 @@ struct Common {
     norm: (bool, f64),
 }
 
-/// The spec of `net`, which is `rows` with weights in the file `checkpoint`; `from` is where it came from.
-pub(super) fn spec(net: &Net, chain: &Chain<'_>, rows: &[Row], checkpoint: &str, from: &str) -> String {
+/// The spec of `net`, which is `rows` with weights in the file `checkpoint` of this SHA-256; `from` is where it came from.
+pub(super) fn spec(net: &Net, chain: &Chain<'_>, rows: &[Row], (checkpoint, sha256): (&str, &str), from: &str) -> String {
     let graph = chain.graph;
     let mut out = String::new();
     // Writing to a string does not fail.
-    let _ = writeln!(out, "# Made of {} by `mnc import`.", one_line(from));
+    let _ = writeln!(out, "# Made of {} by `mnc import` {VERSION}.", one_line(from));
     let _ = writeln!(
         out,
         "# {} parameters, {} multiply-adds. Behind `[[block]]` stands what it gives, rows x columns x channels, and the first of the\n\
@@ -33,7 +34,11 @@ pub(super) fn spec(net: &Net, chain: &Chain<'_>, rows: &[Row], checkpoint: &str,
         graph.macs()
     );
     let common = common(rows);
-    let _ = writeln!(out, "\n[net]\nname = {}", quoted(&net.name));
+    let _ = writeln!(
+        out,
+        "\n[net]\nname = {}\nmnc = \"{VERSION}\" # wrote this; an earlier one may not understand it",
+        quoted(&net.name)
+    );
     let mut keys = Keys { out: &mut out };
     keys.put("padding", rule(common.padding));
     keys.put("activation", activation(common.activation));
@@ -61,6 +66,7 @@ pub(super) fn spec(net: &Net, chain: &Chain<'_>, rows: &[Row], checkpoint: &str,
         preprocess(&mut out, net, shape.h.max(shape.w));
     }
     let _ = writeln!(out, "\n[weights]\nfile = {}\nnames = \"spec\"", quoted(checkpoint));
+    let _ = writeln!(out, "sha256 = \"{sha256}\" # remove this line where other weights shall do as well");
     options(&mut out, &net.passes, &net.plan);
     let mut before = graph.inputs.first().map(|&id| graph.node(id).name.clone()).unwrap_or_default();
     for row in rows {

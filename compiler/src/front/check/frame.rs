@@ -1,7 +1,7 @@
 //! What stands around a network that is not made of blocks: `[net]` without the defaults of blocks, `[passes]`, `[plan]`.
 
 use super::reader::{Reader, array, string, table};
-use super::{Input, check_input, check_labels, check_passes, check_plan, identifier};
+use super::{Input, check_input, check_labels, check_passes, check_plan, check_version, identifier};
 use crate::diag::{Diagnostic, Diagnostics, Span};
 use crate::front::ast::{Labels, MAX_CHANNELS};
 use crate::front::value::{Kind, Table, Value};
@@ -50,6 +50,9 @@ pub(crate) fn check_frame<'a>(
     let net = net?;
     let mut r = Reader::new(table(net, out)?, &net.span, "`[net]`");
     let name = r.need("name", "name = \"my_net\"", out).and_then(|v| identifier(v, out)).unwrap_or_else(|| "net".into());
+    if let Some(v) = r.get("mnc") {
+        check_version(v, out);
+    }
     let inputs = match r.get("inputs") {
         Some(list) => check_inputs(list, out),
         None => r

@@ -4,7 +4,7 @@ use mnc_runtime::params::{Activation, Axis, BinaryKind, PoolKind, Real, Tap};
 
 use super::frame::check_frame;
 use super::reader::{Reader, array, boolean, int, list, number, pair, string, table, word};
-use super::{ACTIVATIONS, check_padding};
+use super::{ACTIVATIONS, check_padding, check_sha256};
 use crate::diag::{Diagnostic, Diagnostics, Span, nearest};
 use crate::front::ast::{Block, MAX_CHANNELS, MAX_ELEMENTS, MAX_NODES, MAX_SIDE, PadRule};
 use crate::front::graph::{Align, Around, Body, Layer, MAX_TABLE, Norm, Source, Spec, Table, Taps, TensorName, Window};
@@ -69,10 +69,11 @@ fn check_source(value: &Value, out: &mut Diagnostics) -> Source {
         out.push(d.help("remove `seed` or `file`"));
     }
     let seed = seed.and_then(|v| int(v, 0..=i64::MAX as usize, out)).unwrap_or(1) as u64;
+    let sha256 = r.get("sha256").and_then(|v| check_sha256(v, out));
     let extra = r.get("extra").and_then(|v| word(v, &[("error", false), ("ignore", true)], out));
     r.finish(out);
     match file.and_then(|v| Some((string(v, out)?.to_owned(), v.span.clone()))) {
-        Some((path, span)) => Source::File { path, span, ignore_extra: extra.unwrap_or(false) },
+        Some((path, span)) => Source::File { path, span, sha256, ignore_extra: extra.unwrap_or(false) },
         None => Source::Seed(seed),
     }
 }

@@ -17,9 +17,10 @@ use mnc_runtime::params::Activation;
 use self::layer::check_activation;
 use self::reader::{Reader, array, boolean, int, number, string, table, word};
 use super::ast::{
-    Labels, LabelsFrom, Layout, MAX_CHANNELS, MAX_ELEMENTS, MAX_KERNEL, MAX_SIDE, MAX_THREADS, Naming, PadRule, Spec, Style,
-    Weights, Widths,
+    Labels, LabelsFrom, Layout, MAX_CHANNELS, MAX_ELEMENTS, MAX_KERNEL, MAX_SIDE, MAX_THREADS, Naming, PadRule, Sha256, Spec,
+    Style, Weights, Widths,
 };
+use super::tune::VERSION;
 use super::value::{Kind, Table, Value};
 use super::{ColorOrder, Filter, PassOptions, PlanOptions, Prefer, Preprocess, Resize, Separate, Stream};
 use crate::diag::{Diagnostic, Diagnostics, Span};
@@ -134,6 +135,9 @@ fn default_defaults() -> Defaults {
 fn check_net(value: &Value, out: &mut Diagnostics) -> Option<NetTable> {
     let mut r = Reader::new(table(value, out)?, &value.span, "`[net]`");
     let name = r.need("name", "name = \"my_net\"", out).and_then(|v| identifier(v, out)).unwrap_or_else(|| "net".into());
+    if let Some(v) = r.get("mnc") {
+        check_version(v, out);
+    }
     let input = r.need("input", "input = { height = 224, width = 224 }", out).and_then(|v| check_input(v, MAX_COLOURS, out));
     let outputs = r.get("outputs").and_then(|v| frame::check_outputs(v, out));
     let plain = default_defaults();
@@ -281,7 +285,7 @@ fn check_labels(value: &Value, out: &mut Diagnostics) -> Option<Labels> {
 
 fn default_weights() -> Weights {
     let (names, layout) = (Naming::Auto, Layout::Auto);
-    Weights { seed: 1, file: None, names, layout, ignore_extra: false, map: BTreeMap::new() }
+    Weights { seed: 1, file: None, sha256: None, names, layout, ignore_extra: false, map: BTreeMap::new() }
 }
 
 fn check_weights(value: &Value, out: &mut Diagnostics) -> Weights {
@@ -296,6 +300,7 @@ fn check_weights(value: &Value, out: &mut Diagnostics) -> Weights {
     }
     weights.seed = seed.and_then(|v| int(v, 0..=i64::MAX as usize, out)).unwrap_or(1) as u64;
     weights.file = file.and_then(|v| Some((string(v, out)?.to_string(), v.span.clone())));
+    weights.sha256 = r.get("sha256").and_then(|v| check_sha256(v, out));
     let names = [
         ("auto", Naming::Auto),
         ("timm", Naming::Timm),
@@ -324,6 +329,36 @@ fn check_weights(value: &Value, out: &mut Diagnostics) -> Weights {
     }
     r.finish(out);
     weights
+}
+
+/// `sha256`: 64 hexadecimal digits.
+fn check_sha256(value: &Value, out: &mut Diagnostics) -> Option<Sha256> {
+    let text = string(value, out)?;
+    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Some(Sha256 { digits: text.to_ascii_lowercase(), span: value.span.clone() });
+    }
+    let d = Diagnostic::error("this is no SHA-256").at(&value.span, "64 hexadecimal digits");
+    out.push(d.help("`sha256sum FILE` prints it"));
+    None
+}
+
+/// `mnc`: the version that wrote the spec. A later one may mean by it what this one does not know.
+fn check_version(value: &Value, out: &mut Diagnostics) {
+    let Some(text) = string(value, out) else { return };
+    let numbers = |text: &str| {
+        let all: Option<Vec<u32>> = text.split('.').map(|n| n.parse().ok()).collect();
+        all.filter(|n| n.len() == 3)
+    };
+    let (Some(theirs), Some(ours)) = (numbers(text), numbers(VERSION)) else {
+        let d = Diagnostic::error(format!("`{text}` is no version of mnc")).at(&value.span, "");
+        out.push(d.help(format!("this is \"{VERSION}\"; a spec need not say one")));
+        return;
+    };
+    if theirs > ours {
+        let d = Diagnostic::error(format!("this spec is for mnc {text}, and this is mnc {VERSION}"));
+        let d = d.at(&value.span, "written by a later version, or for one");
+        out.push(d.help("use that version, or remove the line to see whether this one understands the spec"));
+    }
 }
 
 fn check_passes(value: &Value, out: &mut Diagnostics) -> PassOptions {

@@ -35,7 +35,7 @@
 //! one result. `[passes]` and `[plan]` are as ever.
 //!
 //! # `[weights]`
-//! `file`, a safetensors checkpoint, or `seed` (1) for random weights; `extra` (`"error"` or `"ignore"`). Tensors are found by the names
+//! `file`, a safetensors checkpoint, with its `sha256` where another file in its place shall be an error, or `seed` (1) for random weights; `extra` (`"error"` or `"ignore"`). Tensors are found by the names
 //! that layers give, in PyTorch's order of dimensions.
 //!
 //! # `[[layer]]`
@@ -93,8 +93,9 @@ pub(super) use self::simplify::{clip, is_sixth, simplify};
 pub(super) use self::tables::{Align, Table, Taps, tap};
 pub(super) use self::text::{activation, last_node, one_line, options, preprocess, quoted, write_layer};
 pub(super) use self::weights::{drawn, serialized};
-use super::ast::PadRule;
+use super::ast::{PadRule, Sha256};
 use super::check::Frame;
+use super::checkpoint::sha256;
 use super::value::Value;
 use super::{Loaded, Net, check, labels};
 use crate::diag::{Diagnostics, Span};
@@ -221,7 +222,7 @@ pub(super) struct Layer {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Source {
     Seed(u64),
-    File { path: String, span: Span, ignore_extra: bool },
+    File { path: String, span: Span, sha256: Option<Sha256>, ignore_extra: bool },
 }
 
 /// A checked spec of layers.
@@ -278,9 +279,9 @@ pub fn write_layers(net: &Net, folder: &Path, from: &str) -> Result<Written, Str
         return Err("the net computes nothing: there is no layer to write".into());
     }
     let checkpoint = format!("{}.safetensors", net.name);
-    let spec = text::spec(net, &layers, &checkpoint, from);
     let stored = tensors.iter().map(|(name, stored)| (name.as_str(), stored.shape.clone(), stored.data(&net.graph).into()));
     let weights = weights::serialized(stored)?;
+    let spec = text::spec(net, &layers, (&checkpoint, &sha256(&weights)), from);
     Ok(Written {
         spec: (folder.join(format!("{}.toml", net.name)), spec.into_bytes()),
         weights: (folder.join(checkpoint), weights),

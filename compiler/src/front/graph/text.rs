@@ -8,22 +8,27 @@ use mnc_runtime::params::{Activation, Axis, BinaryKind, PoolKind};
 use super::describe::{is_even, layer_name};
 use super::{Around, Body, Layer, Norm, Table, Taps, TensorName, Window};
 use crate::front::ast::PadRule;
+use crate::front::tune::VERSION;
 use crate::front::{ColorOrder, Filter, Net, PassOptions, PlanOptions, Prefer, Resize, Separate, Stream};
 use crate::ir::{Graph, NodeId};
 
-/// The spec of `net`, whose layers are `layers` and whose weights are in the file `checkpoint`; `from` is where it came from.
-pub(super) fn spec(net: &Net, layers: &[Layer], checkpoint: &str, from: &str) -> String {
+/// The spec of `net`, whose layers are `layers` and whose weights are in the file `checkpoint` of this SHA-256; `from` is where it came from.
+pub(super) fn spec(net: &Net, layers: &[Layer], (checkpoint, sha256): (&str, &str), from: &str) -> String {
     let graph = &net.graph;
     let mut out = String::new();
     // Writing to a string does not fail.
-    let _ = writeln!(out, "# Made of {} by `mnc import`.", one_line(from));
+    let _ = writeln!(out, "# Made of {} by `mnc import` {VERSION}.", one_line(from));
     let _ = writeln!(
         out,
         "# {} parameters, {} multiply-adds. Behind `[[layer]]` stands what the layer gives: rows x columns x channels.",
         graph.params(),
         graph.macs()
     );
-    let _ = writeln!(out, "\n[net]\nname = {}", quoted(&net.name));
+    let _ = writeln!(
+        out,
+        "\n[net]\nname = {}\nmnc = \"{VERSION}\" # wrote this; an earlier one may not understand it",
+        quoted(&net.name)
+    );
     outputs(&mut out, graph, layers);
     if !net.labels.is_empty() {
         let all: Vec<String> = net.labels.iter().map(|l| quoted(l)).collect();
@@ -39,6 +44,7 @@ pub(super) fn spec(net: &Net, layers: &[Layer], checkpoint: &str, from: &str) ->
         }
     }
     let _ = writeln!(out, "\n[weights]\nfile = {}", quoted(checkpoint));
+    let _ = writeln!(out, "sha256 = \"{sha256}\" # remove this line where other weights shall do as well");
     options(&mut out, &net.passes, &net.plan);
     let mut before = graph.inputs.first().map(|&id| graph.node(id).name.clone()).unwrap_or_default();
     let nodes: HashMap<&str, NodeId> = graph.nodes().into_iter().map(|id| (graph.node(id).name.as_str(), id)).collect();

@@ -21,17 +21,19 @@ pub(super) fn lowered(
     given: Option<&Path>,
     files: &mut Vec<PathBuf>,
 ) -> Result<(Graph, String), Diagnostics> {
-    let (path, at, ignore_extra) = match (given, &spec.source) {
-        (Some(path), Source::File { ignore_extra, .. }) => (path.to_path_buf(), None, *ignore_extra),
-        (Some(path), Source::Seed(_)) => (path.to_path_buf(), None, false),
-        (None, Source::File { path, span, ignore_extra }) => (base.join(path), Some(span), *ignore_extra),
+    let (path, at, sha256, ignore_extra) = match (given, &spec.source) {
+        (Some(path), Source::File { ignore_extra, .. }) => (path.to_path_buf(), None, None, *ignore_extra),
+        (Some(path), Source::Seed(_)) => (path.to_path_buf(), None, None, false),
+        (None, Source::File { path, span, sha256, ignore_extra }) => {
+            (base.join(path), Some(span), sha256.as_ref(), *ignore_extra)
+        }
         (None, Source::Seed(seed)) => {
             let graph = lower(&spec.frame, &spec.layers, &mut |w| Ok(drawn(*seed, w)))?;
             return Ok((graph, format!("seeded random weights (seed {seed})")));
         }
     };
     let place = |d: Diagnostic| at.map_or_else(|| d.clone(), |span: &Span| d.clone().at(span, ""));
-    let file = Checkpoint::open(&path).map_err(|d| vec![place(d)])?;
+    let file = Checkpoint::open(&path, sha256).map_err(|d| vec![if d.label.is_some() { d } else { place(d) }])?;
     let mut used = std::collections::BTreeSet::new();
     let mut bad = Vec::new();
     let graph = lower(&spec.frame, &spec.layers, &mut |w| {
