@@ -1,5 +1,6 @@
 //! The one integration test binary: a list of modules, one a subject.
 
+mod api;
 mod backends;
 mod blocks;
 mod calls;
