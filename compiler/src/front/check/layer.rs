@@ -487,7 +487,7 @@ pub(super) fn check_activation(value: &Value, out: &mut Diagnostics) -> Option<A
 /// A number, infinite ones included.
 fn any_number(value: &Value, out: &mut Diagnostics) -> Option<f64> {
     match value.kind {
-        Kind::Float(f) if f.is_infinite() => Some(f),
+        Kind::Float(f) if !f.is_finite() => Some(f),
         _ => number(value, "a number", |x| (x as f32).is_finite(), out),
     }
 }

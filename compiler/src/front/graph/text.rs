@@ -78,8 +78,11 @@ pub(in crate::front) fn quoted(text: &str) -> String {
     out
 }
 
-/// A number that is read back as the same f32.
+/// A number that is read back as the same f32, but for the bits of what is no number.
 fn real(x: f32) -> String {
+    if x.is_nan() {
+        return "nan".into();
+    }
     if x.is_infinite() {
         return if x > 0.0 { "inf".into() } else { "-inf".into() };
     }
