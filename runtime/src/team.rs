@@ -5,7 +5,7 @@
 //! thread 0. A team of one spawns nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 use std::vec::Vec;
@@ -31,8 +31,8 @@ struct Shared {
     epoch: AtomicUsize,
     /// Threads of the present region; workers beyond it have no part.
     threads: AtomicUsize,
-    /// The closure of the present region, as two words.
-    region: [AtomicUsize; 2],
+    /// Where the present region stands: a [`Region`] on the stack of `Team::run`.
+    region: AtomicPtr<()>,
     /// Workers that are not done with the present region.
     running: AtomicUsize,
     /// Which workers sleep, or are about to.
@@ -82,7 +82,7 @@ impl Team {
         let shared = Arc::new(Shared {
             epoch: AtomicUsize::new(0),
             threads: AtomicUsize::new(0),
-            region: [const { AtomicUsize::new(0) }; 2],
+            region: AtomicPtr::new(core::ptr::null_mut()),
             running: AtomicUsize::new(0),
             asleep: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
@@ -117,12 +117,9 @@ impl Team {
         let shared = &*self.shared;
         shared.barrier.threads.store(threads, Ordering::Relaxed);
         if threads > 1 {
-            // SAFETY: a reference to a trait object is two words; the lifetime is given up, and regained where a worker
-            // makes the reference again, which it does only before this call returns.
-            let words = unsafe { core::mem::transmute::<Region<'_>, [usize; 2]>(region) };
-            for (to, word) in shared.region.iter().zip(words) {
-                to.store(word, Ordering::Relaxed);
-            }
+            // A pointer to the reference, as that is one word, and keeps what it may point at, which integers do not.
+            let place: *const Region<'_> = &raw const region;
+            shared.region.store(place.cast_mut().cast(), Ordering::Relaxed);
             shared.threads.store(threads, Ordering::Relaxed);
             shared.running.store(self.workers.len(), Ordering::Relaxed);
             // With the workers' look at the epoch before they sleep: either they see it, or this sees them asleep.
@@ -168,10 +165,10 @@ impl Shared {
                 return;
             }
             if i + 1 < self.threads.load(Ordering::Relaxed) {
-                let words = [0, 1].map(|w| self.region[w].load(Ordering::Relaxed));
-                // SAFETY: these are the words of a reference that `Team::run` stored before it raised the epoch, and it does not
-                // return before `running` is counted down below.
-                let region = unsafe { core::mem::transmute::<[usize; 2], Region<'_>>(words) };
+                let place = self.region.load(Ordering::Relaxed).cast::<Region<'_>>();
+                // SAFETY: there stands the reference that `Team::run` was called with; it stored the place before it raised the epoch,
+                // and does not return before `running` is counted down below.
+                let region = unsafe { *place };
                 region(i + 1, &self.barrier);
             }
             self.running.fetch_sub(1, Ordering::Release);
@@ -263,7 +260,7 @@ mod tests {
         for size in 1..=5 {
             let mut team = Team::new(size);
             assert_eq!(team.threads(), size);
-            for threads in [1, 2, 3, size, size + 3].repeat(50) {
+            for threads in [1, 2, 3, size, size + 3].repeat(if cfg!(miri) { 2 } else { 50 }) {
                 let seen: Vec<AtomicUsize> = (0..size).map(|_| AtomicUsize::new(0)).collect();
                 team.run(threads, &|thread, _| {
                     seen[thread].fetch_add(1, Ordering::Relaxed);
@@ -282,7 +279,7 @@ mod tests {
         let cells: Vec<AtomicUsize> = (0..3).map(|_| AtomicUsize::new(0)).collect();
         let wrong = AtomicUsize::new(0);
         team.run(3, &|thread, barrier| {
-            for round in 1..2000 {
+            for round in 1..if cfg!(miri) { 20 } else { 2000 } {
                 cells[thread].store(round, Ordering::Relaxed);
                 barrier.wait();
                 let ahead = cells.iter().filter(|c| c.load(Ordering::Relaxed) != round).count();
@@ -297,7 +294,7 @@ mod tests {
     #[test]
     fn falling_asleep_misses_nothing() {
         let mut team = Team::new(4);
-        for i in 0..2000 {
+        for i in 0..if cfg!(miri) { 16 } else { 2000 } {
             let start = Instant::now();
             while start.elapsed() < SPIN / 4 * (i % 8) {
                 core::hint::spin_loop();
@@ -314,7 +311,7 @@ mod tests {
     #[test]
     fn sleepers_wake() {
         let mut team = Team::new(2);
-        for _ in 0..20 {
+        for _ in 0..if cfg!(miri) { 3 } else { 20 } {
             thread::sleep(SPIN * 3);
             let count = AtomicUsize::new(0);
             team.run(2, &|_, barrier| {
