@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// What the library defines.
-const SYMBOLS: [&str; 3] = ["mnc_rt_4_begin", "mnc_rt_4_stage", "mnc_rt_4_stamp"];
+const SYMBOLS: [&str; 3] = ["mnc_rt_5_begin", "mnc_rt_5_stage", "mnc_rt_5_stamp"];
 
 fn main() {
     let variable = |name: &str| std::env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"));

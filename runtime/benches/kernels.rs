@@ -60,7 +60,7 @@ struct Layer<P> {
 }
 
 fn pointwise(h: usize, in_c: usize, out_c: usize) -> Layer<Pointwise> {
-    let p = Pointwise { h, w: h, in_c, out_c, act: Activation::Relu6, pool: false };
+    let p = Pointwise { h, w: h, in_c, out_c, act: Activation::Relu6, pool: false, method: Method::Direct };
     Layer {
         p,
         x: data(h * h * in_c),
@@ -152,6 +152,15 @@ impl Layer<Conv> {
 #[divan::bench(args = [(112, 32, 64), (56, 128, 128), (28, 256, 256), (14, 512, 512), (7, 1024, 1024), (56, 24, 144), (56, 144, 24), (1, 1024, 1000)])]
 fn pointwise_layers(bencher: Bencher<'_, '_>, (h, in_c, out_c): (usize, usize, usize)) {
     let (isa, mut layer) = (Isa::detect(), pointwise(h, in_c, out_c));
+    bencher.counter(ItemsCount::new(layer.flops)).bench_local(|| layer.run(isa));
+}
+
+/// The same by Strassen's method, counted as the products of the direct sum: more than the peak is possible.
+#[divan::bench(args = [(56, 128, 128), (28, 256, 256), (14, 512, 512)])]
+fn strassen_layers(bencher: Bencher<'_, '_>, (h, in_c, out_c): (usize, usize, usize)) {
+    let (isa, direct) = (Isa::detect(), pointwise(h, in_c, out_c));
+    let p = Pointwise { method: Method::Strassen, ..direct.p };
+    let mut layer = Layer { p, w: data(pack::strassen_len(in_c, out_c)), ..direct };
     bencher.counter(ItemsCount::new(layer.flops)).bench_local(|| layer.run(isa));
 }
 

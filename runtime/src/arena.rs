@@ -74,6 +74,42 @@ macro_rules! boxed_net {
     ($name:ident, $floats:expr) => {};
 }
 
+/// Gives a net the function `resident`, where the runtime has its feature `std`. Emitted code calls this: it does not know the
+/// features of the program it is part of.
+#[cfg(feature = "std")]
+#[macro_export]
+macro_rules! resident_net {
+    ($name:ident, $program:expr, $weights:expr) => {
+        impl $name {
+            /// The net with its arena and a copy of its weights in large pages of memory, where the system has them: some per cent
+            /// faster, for [`Self::WEIGHT_BYTES`] more of memory.
+            #[allow(dead_code, reason = "no program needs every item of a net")]
+            #[must_use]
+            pub fn resident() -> $crate::resident::Resident {
+                $crate::resident::Resident::new($program, $weights, Self::INPUTS, Self::OUTPUTS)
+            }
+        }
+    };
+    ($name:ident, $program:expr) => {
+        impl $name {
+            /// The net with its arena and a copy of `weights` in large pages of memory, where the system has them: some per cent
+            /// faster, for [`Self::WEIGHT_BYTES`] more of memory.
+            #[allow(dead_code, reason = "no program needs every item of a net")]
+            #[must_use]
+            pub fn resident(weights: $crate::packed::PackedWeights<'_, Self>) -> $crate::resident::Resident {
+                $crate::resident::Resident::new($program, weights.floats(), Self::INPUTS, Self::OUTPUTS)
+            }
+        }
+    };
+}
+
+/// Without `std` there is no heap and no `resident`.
+#[cfg(not(feature = "std"))]
+#[macro_export]
+macro_rules! resident_net {
+    ($($net:tt)*) => {};
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@
 //! net         what every network can do
 //! abi         stages of a network for code that is not Rust: the JIT's, and object files
 //! arena, weights, packed, preprocess   the rest of a network: memory, constants, pixels to floats
+//! pages, resident   large pages of memory, and an emitted net in them
 //! stamp, blob, hash   which version made it, what files of weights look like, whether they are whole
 //! reference   the same operations as naive loops: the oracle
 //! ```
@@ -21,7 +22,7 @@
 //! whose callers keep their pointers good; the checked entries are such callers. `program/run.rs`: calls bands of a program
 //! that `program/check.rs`, which is safe code, let through. `abi`: entries for
 //! machine code, whose makers keep what they ask for. `team`: a borrowed closure handed to threads that are waited for.
-//! `weights`: bytes seen as floats. `arena`: zeroed allocation.
+//! `weights`: bytes seen as floats. `arena`: zeroed allocation. `pages`: the same in large pages.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 #[cfg(target_pointer_width = "64")]
@@ -34,10 +35,14 @@ pub mod kernel;
 pub mod net;
 pub mod pack;
 pub mod packed;
+#[cfg(feature = "std")]
+pub mod pages;
 pub mod params;
 pub mod preprocess;
 pub mod program;
 pub mod reference;
+#[cfg(feature = "std")]
+pub mod resident;
 pub mod stamp;
 #[cfg_attr(not(feature = "std"), path = "alone.rs")]
 pub mod team;

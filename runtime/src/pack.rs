@@ -4,6 +4,7 @@
 //!   register tile of sixteen output channels reads one panel from front to back.
 //! * `grouped`: the same for each group of a convolution in groups, one behind the other.
 //! * `winograd`: the weights of 3x3 windows, `[9][c][n]`, as `[16][c][n]` for [`crate::params::Method::Winograd`], which are then packed so.
+//! * `strassen`: a `[k][n]` matrix as the seven factors of [`crate::params::Method::Strassen`] for each [`STRASSEN_GROUP`] columns.
 //! * `depthwise`: `[taps][c]` as `[ceil(c / 16)][taps][16]`: a vector of sixteen lanes reads a block's taps from front to back, one of
 //!   eight reads one half of every row.
 //!
@@ -66,6 +67,47 @@ pub fn winograd(elements: usize, w: &[f32], out: &mut [f32]) {
     }
 }
 
+/// Output channels whose halves [`strassen`] joins: two vectors of the widest kind, twice.
+pub const STRASSEN_GROUP: usize = 4 * PANEL;
+
+/// Elements of a `[k][n]` matrix as [`strassen`] packs it.
+#[must_use]
+pub const fn strassen_len(k: usize, n: usize) -> usize {
+    k * n / 4 * 7
+}
+
+/// Packs `w`, a `[k][n]` matrix, into `out` of [`strassen_len`] elements: for every [`STRASSEN_GROUP`] columns, with their quarters `b11 b12` over
+/// `b21 b22`, the panels of `b11`, `b21`, `t2 = b22 - t1`, `t3 = b22 - b12`, `-t4 = b21 - t2`, `t1 = b12 - b11` and `b22`, each `[k / 2][32]`
+/// and rounded once. Panics where a length is another, `k` is odd or `n` no multiple of a group.
+#[expect(clippy::cast_possible_truncation, reason = "computed in f64, stored in f32")]
+pub fn strassen(k: usize, n: usize, w: &[f32], out: &mut [f32]) {
+    assert_eq!(w.len(), k * n, "weights of a {k} x {n} matrix");
+    assert_eq!(out.len(), strassen_len(k, n), "factors of a {k} x {n} matrix");
+    assert!(k.is_multiple_of(2) && n.is_multiple_of(STRASSEN_GROUP), "quarters of a {k} x {n} matrix");
+    // Of b11, b12, b21, b22.
+    const FACTORS: [[f64; 4]; 7] = [
+        [1.0, 0.0, 0.0, 0.0],
+        [0.0, 0.0, 1.0, 0.0],
+        [1.0, -1.0, 0.0, 1.0],
+        [0.0, -1.0, 0.0, 1.0],
+        [-1.0, 1.0, 1.0, -1.0],
+        [-1.0, 1.0, 0.0, 0.0],
+        [0.0, 0.0, 0.0, 1.0],
+    ];
+    let (half, rows) = (STRASSEN_GROUP / 2, k / 2);
+    for (i, out) in out.chunks_exact_mut((rows * PANEL).max(1)).enumerate() {
+        let (group, factor, panel) = (i / 14, FACTORS[i / 2 % 7], i % 2);
+        let first = group * STRASSEN_GROUP + panel * PANEL;
+        for (row, out) in out.chunks_exact_mut(PANEL).enumerate() {
+            for (lane, to) in out.iter_mut().enumerate() {
+                let at = |down: usize, right: usize| f64::from(w[(down * rows + row) * n + first + right * half + lane]);
+                let quarters = [at(0, 0), at(0, 1), at(1, 0), at(1, 1)];
+                *to = factor.into_iter().zip(quarters).map(|(f, q)| f * q).sum::<f64>() as f32;
+            }
+        }
+    }
+}
+
 /// Elements of `[taps][c]` depthwise weights in blocks of [`PANEL`] channels.
 #[must_use]
 pub const fn depthwise_len(taps: usize, c: usize) -> usize {
@@ -123,10 +165,11 @@ mod tests {
         add(panels_len(9, 40), &|out| panels(9, 40, &w, out));
         add(grouped_len(2, 9, 20), &|out| grouped(2, 9, 20, &w, out));
         add(16 * 40, &|out| winograd(40, &w, out));
+        add(strassen_len(4, 64), &|out| strassen(4, 64, &w[..256], out));
         add(depthwise_len(9, 40), &|out| depthwise(9, 40, &w, out));
         add(bias_len(40), &|out| bias(Some(&w[..40]), out));
         let found = crate::hash::xxh64(&all);
-        let known = (4, 0xd4c7_32a2_aff4_ca09);
+        let known = (5, 0x0b70_86f2_546d_6ee7);
         assert_eq!(
             (crate::stamp::FORMAT, found),
             known,

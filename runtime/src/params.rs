@@ -6,7 +6,7 @@
 
 use core::fmt;
 
-use crate::pack::PANEL;
+use crate::pack::{PANEL, STRASSEN_GROUP};
 
 /// A number among sizes and options: an f32 by its bits, so that what holds it can be compared and hashed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -144,14 +144,20 @@ pub enum Method {
     /// windows without gaps at stride 1 and zeros outside of the input; weights transformed by [`crate::pack::winograd`], then
     /// packed by [`crate::pack::grouped`].
     Winograd,
+    /// Of a pointwise convolution seven products of quarters in place of eight (Strassen's method in Winograd's form, one level: Higham,
+    /// "Accuracy and Stability of Numerical Algorithms", section 23.1); weights packed by [`crate::pack::strassen`].
+    Strassen,
 }
+
+/// The most input channels of [`Method::Strassen`]: weights of wider layers come from memory, and are no gain.
+pub const STRASSEN_CHANNELS: usize = 512;
 
 impl Conv {
     /// Rows of packed weights for each input channel: elements of a window, or of a transformed one.
     #[must_use]
     pub const fn taps(&self) -> usize {
         match self.method {
-            Method::Direct => self.kernel_h.saturating_mul(self.kernel_w),
+            Method::Direct | Method::Strassen => self.kernel_h.saturating_mul(self.kernel_w),
             Method::Winograd => 16,
         }
     }
@@ -169,6 +175,7 @@ impl Conv {
                     && self.dilation_h == 1
                     && self.dilation_w == 1
             }
+            Method::Strassen => false,
         }
     }
 
@@ -269,6 +276,37 @@ pub struct Pointwise {
     pub act: Activation,
     /// The mean over all pixels is written instead of the pixels: the output is `[1, 1, out_c]` (fused global average pooling).
     pub pool: bool,
+    /// How it is computed, which decides how its weights are packed.
+    pub method: Method,
+}
+
+impl Pointwise {
+    /// Whether the method can compute a layer of this size: Strassen's wants pairs of pixels, halves of input channels, and output channels in whole
+    /// groups.
+    #[must_use]
+    pub const fn has_method(&self) -> bool {
+        match self.method {
+            Method::Direct => true,
+            Method::Winograd => false,
+            Method::Strassen => {
+                !self.pool
+                    && self.w.is_multiple_of(2)
+                    && self.in_c.is_multiple_of(2)
+                    && self.in_c <= STRASSEN_CHANNELS
+                    && self.out_c.is_multiple_of(STRASSEN_GROUP)
+            }
+        }
+    }
+
+    /// Floats of the packed weights; the largest number where there is none so large.
+    #[must_use]
+    pub const fn weights(&self) -> usize {
+        let panels = self.out_c.div_ceil(PANEL).saturating_mul(PANEL).saturating_mul(self.in_c);
+        match self.method {
+            Method::Direct | Method::Winograd => panels,
+            Method::Strassen => (panels / 4).saturating_mul(7),
+        }
+    }
 }
 
 /// What a pooling window computes.

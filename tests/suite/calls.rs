@@ -34,7 +34,8 @@ fn calls_give_the_bits_of_native() {
     let mut streamed = 0;
     for seed in 0..60 {
         for (threads, prefer) in [(1, Prefer::Speed), (1, Prefer::Memory), (2, Prefer::Speed), (3, Prefer::Memory)] {
-            let (plan, x) = random(seed, &Options { threads, prefer, stream: Stream::Auto, grouped: true, winograd: true });
+            let (plan, x) =
+                random(seed, &Options { threads, prefer, stream: Stream::Auto, grouped: true, winograd: true, strassen: true });
             streamed += plan.stages.iter().filter(|s| s.steps.len() > 1).count();
             let want = infer(&mut NativeNet::new(plan.clone(), Isa::detect()), &x);
             let mut jit = compile_jit(&plan).expect("code");
@@ -84,8 +85,12 @@ fn self_contained_code_says_what_it_does_not_know() {
     let alone = |plan: &Plan| compile_jit_with(plan, JitOptions { self_contained: true });
     let graph = shipped("mobilenet_v2", "0.5", 96);
     let plan = |threads, stream| {
-        plan::build(&graph, meta("v2"), &Options { threads, prefer: Prefer::Speed, stream, grouped: true, winograd: true })
-            .expect("a plan")
+        plan::build(
+            &graph,
+            meta("v2"),
+            &Options { threads, prefer: Prefer::Speed, stream, grouped: true, winograd: true, strassen: true },
+        )
+        .expect("a plan")
     };
     assert!(alone(&plan(1, Stream::Never)).is_ok());
     let error = alone(&plan(2, Stream::Never)).err().expect("threads");

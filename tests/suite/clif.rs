@@ -285,7 +285,7 @@ proptest! {
 
     #[test]
     fn dense(in_c in 1usize..70, out_c in 1usize..70, act in activation(), seed in 0u64..1 << 40) {
-        check_pointwise(&params::Pointwise { h: 1, w: 1, in_c, out_c, act, pool: false }, 0, 1, seed);
+        check_pointwise(&params::Pointwise { h: 1, w: 1, in_c, out_c, act, pool: false, method: params::Method::Direct }, 0, 1, seed);
     }
 
     #[test]

@@ -94,8 +94,11 @@ fn the_reference_reads_handwriting_as_trained() {
 fn compiled_engines_read_handwriting_as_trained() {
     let net = net();
     let plan = compile(net.clone()).expect("a plan").plan;
-    let mut engines: Vec<(String, Box<dyn mnc_runtime::net::Net>)> =
-        vec![("JIT".to_owned(), Box::new(compile_jit(&plan).expect("machine code"))), ("macro".to_owned(), Digits::boxed())];
+    let mut engines: Vec<(String, Box<dyn mnc_runtime::net::Net>)> = vec![
+        ("JIT".to_owned(), Box::new(compile_jit(&plan).expect("machine code"))),
+        ("macro".to_owned(), Digits::boxed()),
+        ("resident".to_owned(), Box::new(Digits::resident())),
+    ];
     for isa in Isa::available() {
         engines.push((format!("kernels on {}", isa.name()), Box::new(NativeNet::new(plan.clone(), isa))));
     }

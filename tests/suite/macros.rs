@@ -61,6 +61,14 @@ fn macro_net_computes_what_the_spec_says() {
     let mut got = vec![0.0; Shipped::OUTPUT_LEN];
     Shipped::boxed().run(x.as_slice().try_into().unwrap(), got.as_mut_slice().try_into().unwrap());
     assert_close("Shipped", &got, &want[0]);
+    let mut resident = Shipped::resident();
+    assert_eq!((resident.inputs(), resident.outputs()), (Shipped::INPUTS, Shipped::OUTPUTS));
+    let mut same = vec![0.0; Shipped::OUTPUT_LEN];
+    resident.run(&x, &mut same).expect("lengths are those of the shapes");
+    assert_eq!(same, got, "the same kernels on the same weights");
+    same.fill(0.0);
+    resident.run_on(&mut mnc::Team::new(2), &x, &mut same).expect("lengths are those of the shapes");
+    assert_eq!(same, got);
     assert_eq!((Shipped::INPUT_SHAPE, Shipped::OUTPUT_SHAPE), ([1, 64, 96, 3], [1, 1, 1, 10]));
     assert_eq!(Shipped::PARAMS, net.graph.params());
 }
@@ -106,6 +114,9 @@ fn weights_given_at_run_time_are_checked_and_used() {
     net.with(weights).run(&x, &mut b).unwrap();
     assert_eq!(a, b);
     assert!(a.iter().any(|&v| v != 0.0));
+    b.fill(0.0);
+    AtRunTime::resident(weights).run(&x, &mut b).unwrap();
+    assert_eq!(a, b);
 
     let mut other = file.clone();
     let key = other.windows(32).position(|w| w == AtRunTime::WEIGHT_LAYOUT.as_bytes()).unwrap();
@@ -135,7 +146,7 @@ fn emitted_code_of_random_nets_computes_what_the_graphs_do() {
         let plan = plan::build(
             &graph,
             meta,
-            &plan::Options { threads: 1 + seed as usize % 4, prefer, stream, grouped: true, winograd: true },
+            &plan::Options { threads: 1 + seed as usize % 4, prefer, stream, grouped: true, winograd: true, strassen: true },
         )
         .unwrap();
         let options = rust::Options {

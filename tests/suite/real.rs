@@ -11,9 +11,12 @@ use std::sync::Mutex;
 
 use mnc_compiler::back::clif::{ObjectOptions, RUNTIME_FILE, compile_jit, object};
 use mnc_compiler::back::native;
+use mnc_compiler::front::Net;
+use mnc_compiler::plan::{Kernel, Plan, Step};
 use mnc_compiler::{Compiled, compile, image, ir};
 use mnc_runtime::isa::Isa;
 use mnc_runtime::net::Net as _;
+use mnc_runtime::params::Method;
 
 use crate::checkpoints::{FAMILY, REAL, load, relative_error, tensor};
 use crate::data;
@@ -26,8 +29,12 @@ struct Case {
 }
 
 /// Runs `inputs` through the network `name` with its checkpoint in `folder` on every engine.
-fn run(name: &'static str, folder: &Path, inputs: impl FnOnce(&mnc_compiler::front::Net) -> Vec<Vec<f32>>) -> Case {
-    let net = load(name, folder);
+fn run(name: &'static str, folder: &Path, inputs: impl FnOnce(&Net) -> Vec<Vec<f32>>) -> Case {
+    run_net(name, load(name, folder), inputs)
+}
+
+/// The same with a network that is loaded.
+fn run_net(name: &'static str, net: Net, inputs: impl FnOnce(&Net) -> Vec<Vec<f32>>) -> Case {
     let inputs = inputs(&net);
     let mut outputs = vec![("reference", inputs.iter().map(|x| ir::eval::eval(&net.graph, &[x]).remove(0)).collect())];
     let compiled = compile(net).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -211,6 +218,41 @@ fn photographs_are_recognised_by_every_engine() {
     });
     let failures = failures.into_inner().expect("unpoisoned");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Strassen's method, which a spec has to ask for, keeps the bound of all engines on a trained network.
+#[test]
+fn strassens_method_recognises_photographs() {
+    let Some(dir) = data::dir("real::strassens_method_recognises_photographs") else { return };
+    let name = "mobilenet_v1_1.0_224_qat";
+    let expected = data::json(&dir.join("expected").join(format!("{name}.json")));
+    let logits = tensor(&dir.join("expected").join(format!("{name}.safetensors")), "logits_f64");
+    let mut pictures: Vec<&String> = expected["images"].as_object().expect("pictures").keys().collect();
+    pictures.sort();
+    let mut net = load(name, &dir.join("models"));
+    net.plan.strassen = true;
+    let by_quarters = |plan: &Plan| {
+        let so = |s: &&Step| matches!(&s.kernel, Kernel::Pointwise { params, .. } if params.method == Method::Strassen);
+        plan.steps().filter(so).count()
+    };
+    let case = run_net(name, net.clone(), |net| {
+        let shape = net.graph.shape(net.graph.inputs[0]);
+        let read = |p: &&String| {
+            let picture = image::open(&dir.join("images/crop224").join(format!("{p}.png"))).expect("a picture");
+            image::input(&picture, &net.preprocess, shape).expect("a picture of this size")
+        };
+        pictures.iter().map(read).collect()
+    });
+    assert_eq!(by_quarters(&compile(net).expect("a plan").plan), 9, "layers of 128 to 512 input channels on even rows");
+    for (engine, outputs) in &case.outputs {
+        let mut worst = 0.0f64;
+        for (got, want) in outputs.iter().zip(logits.chunks_exact(logits.len() / pictures.len())) {
+            worst = worst.max(relative_error(got, want));
+            assert_eq!(best(got.iter().map(|&g| f64::from(g))), best(want.iter().copied()), "{engine}");
+        }
+        println!("{name} {engine:9} with Strassen's method: {} crops, logits within {worst:.1e}", outputs.len());
+        assert!(worst <= 1e-4, "{engine}: {worst:.2e}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::r#gen;
 use crate::plan::{PEAKS, breaks, meta, shipped, small};
 
 fn build(graph: &Graph, threads: usize, prefer: Prefer, stream: Stream) -> Plan {
-    plan::build(graph, meta("net"), &Options { threads, prefer, stream, grouped: true, winograd: true }).unwrap()
+    plan::build(graph, meta("net"), &Options { threads, prefer, stream, grouped: true, winograd: true, strassen: true }).unwrap()
 }
 
 fn mib(bytes: usize) -> String {
@@ -347,7 +347,9 @@ fn a_spec_says_what_its_plan_is_for() {
     };
     assert_eq!(load(&[]), Ok(Options::default()));
     let set = load(&[("plan.threads", "2"), ("plan.prefer", "memory"), ("plan.stream", "always")]);
-    assert_eq!(set, Ok(Options { threads: 2, prefer: Prefer::Memory, stream: Stream::Always, grouped: true, winograd: true }));
+    let want = Options { threads: 2, prefer: Prefer::Memory, stream: Stream::Always, ..Options::default() };
+    assert_eq!(set, Ok(want));
+    assert_eq!(load(&[("plan.strassen", "true")]), Ok(Options { strassen: true, ..Options::default() }));
     assert_eq!(load(&[("plan.winograd", "false")]), Ok(Options { winograd: false, ..Options::default() }));
     for (key, value, part) in [
         ("plan.winograd", "maybe", "expected"),

@@ -16,11 +16,13 @@ use crate::r#gen;
 use crate::plan::meta;
 
 /// What a plan may be made for, besides threads.
-const STYLES: [Options; 5] = [
+const STYLES: [Options; 7] = [
     Options::LAYERED,
     Options { grouped: true, winograd: true, ..Options::LAYERED },
     Options { stream: Stream::Auto, grouped: true, winograd: true, ..Options::LAYERED },
     Options { stream: Stream::Always, grouped: true, winograd: true, ..Options::LAYERED },
+    Options { stream: Stream::Auto, grouped: true, strassen: true, ..Options::LAYERED },
+    Options { stream: Stream::Always, grouped: true, strassen: true, ..Options::LAYERED },
     Options { prefer: Prefer::Memory, stream: Stream::Auto, grouped: true, winograd: true, ..Options::LAYERED },
 ];
 
@@ -43,11 +45,16 @@ fn same_bits(what: &str, graph: &Graph, input: &[f32], team: &mut Team) -> [usiz
     let isa = Isa::detect();
     let plan = |options: Options| plan::build(graph, meta("net"), &options).unwrap_or_else(|e| panic!("{what}: {e}"));
     let mut seen = [0; 2];
-    // Winograd's filtering rounds otherwise, and is for speed alone.
-    let [direct, filtered] = [false, true]
-        .map(|winograd| infer(&mut NativeNet::new(plan(Options { grouped: true, winograd, ..Options::LAYERED }), isa), input));
+    // Winograd's filtering and Strassen's method round otherwise, and are for speed alone.
+    let [direct, filtered, quartered] = [(false, false), (true, false), (false, true)].map(|(winograd, strassen)| {
+        infer(&mut NativeNet::new(plan(Options { grouped: true, winograd, strassen, ..Options::LAYERED }), isa), input)
+    });
     for style in STYLES {
-        let want = if style.winograd && style.prefer == Prefer::Speed { &filtered } else { &direct };
+        let want = match (style.prefer, style.winograd, style.strassen) {
+            (Prefer::Speed, true, _) => &filtered,
+            (Prefer::Speed, _, true) => &quartered,
+            (Prefer::Speed | Prefer::Memory, _, _) => &direct,
+        };
         for threads in 1..=THREADS {
             let options = Options { threads, ..style };
             let plan = plan(options);

@@ -10,6 +10,7 @@ use mnc_compiler::validate::rounding::{LAMBDA, expect};
 use mnc_compiler::validate::{self, Outcome, Sums};
 use mnc_compiler::{front, plan};
 use mnc_runtime::isa::Isa;
+use mnc_runtime::params::Method;
 
 use crate::backends::{engines, infer, optimised};
 use crate::r#gen::seeded;
@@ -129,4 +130,45 @@ fn a_wrong_weight_is_found() {
     }
     println!("{found} of {tried} wrong weights found");
     assert!(tried > 50 && found * 10 >= tried * 9, "{found} of {tried} wrong weights found");
+}
+
+/// A net with a layer that Strassen's method computes: every engine is within the bound that allows for it, at the edges of f32 too, and
+/// a wrong factor is not.
+#[test]
+fn strassens_method_is_within_its_bound() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nets/mobilenet_v1.toml");
+    let small = [("alpha", "0.5"), ("input.height", "112"), ("input.width", "112"), ("plan.strassen", "true")];
+    let sets = small.map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let (net, _) = front::load(&path, &sets, None).unwrap_or_else(|e| panic!("{}", mnc_compiler::diag::render(&e, false)));
+    let net = mnc_compiler::compile(net).expect("it compiles");
+    let factors: Vec<_> = net
+        .plan
+        .steps()
+        .filter_map(|s| match &s.kernel {
+            plan::Kernel::Pointwise { params, weight, .. } if params.method == Method::Strassen => Some(*weight),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(factors.len(), 1, "128 to 128 channels at 14x14");
+    let cases = validate::cases(&net.plan, 1);
+    let expected = validate::each(&cases, |case| validate::expected(&net, &case.input));
+    let mut worst = 0.0f64;
+    for engine in engines().iter().filter(|e| !e.name.contains("self-contained")) {
+        let mut one = (engine.compile)(&net.plan);
+        for (case, expected) in cases.iter().zip(&expected) {
+            let agreement = expected.judge(&infer(&mut *one, &case.input));
+            assert!(agreement.ok(), "{} on {}: {agreement:?}", engine.name, case.name);
+            worst = worst.max(if case.usual { agreement.share } else { 0.0 });
+        }
+    }
+    println!("at most {worst:.2} of the bound");
+    let entry = net.plan.weights.entries[factors[0].0].clone();
+    let usual: Vec<_> = cases.iter().zip(&expected).filter(|(c, _)| c.usual).collect();
+    for at in [0, entry.len / 3, entry.len - 1] {
+        let mut plan = net.plan.clone();
+        let most = plan.weights.get(factors[0]).iter().fold(0f32, |a, b| a.max(b.abs()));
+        plan.weights.data[entry.offset + at] += 0.5 * most;
+        let mut wrong = NativeNet::new(plan, Isa::detect());
+        assert!(usual.iter().any(|(case, expected)| !expected.judge(&infer(&mut wrong, &case.input)).ok()), "factor {at}");
+    }
 }

@@ -4,6 +4,7 @@
 
 use mnc_runtime::isa::Isa;
 use mnc_runtime::net::{Net, Port, RunError};
+use mnc_runtime::pages::Pages;
 use mnc_runtime::program::Owned;
 use mnc_runtime::team::Team;
 
@@ -28,20 +29,8 @@ pub struct NativeNet {
     team: Team,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    /// Floats before the first one at the boundary of a cache line.
-    skip: [usize; 2],
-    weights: Vec<f32>,
-    arena: Vec<f32>,
-}
-
-/// Floats in a cache line.
-const LINE: usize = crate::plan::ALIGN / 4;
-
-/// `len` floats from a boundary of cache lines on, with the floats before it.
-fn aligned(len: usize) -> (Vec<f32>, usize) {
-    let v = vec![0.0; len + LINE - 1];
-    let skip = v.as_ptr().align_offset(crate::plan::ALIGN).min(LINE - 1);
-    (v, skip)
+    weights: Pages,
+    arena: Pages,
 }
 
 impl NativeNet {
@@ -49,13 +38,11 @@ impl NativeNet {
     #[must_use]
     pub fn new(mut plan: Plan, isa: Isa) -> Self {
         let program = program::owned(&plan);
-        let (mut weights, weights_skip) = aligned(plan.weights.data.len());
-        weights[weights_skip..][..plan.weights.data.len()].copy_from_slice(&plan.weights.data);
-        plan.weights.data = Vec::new();
-        let (arena, arena_skip) = aligned(plan.memory.arena_bytes / 4);
+        let weights = Pages::copy(&std::mem::take(&mut plan.weights.data));
+        let arena = Pages::zeroed(plan.memory.arena_bytes / 4);
         let team = Team::new(plan.threads);
         let [inputs, outputs] = [&plan.inputs, &plan.outputs].map(|p| p.iter().map(plan::Port::runtime).collect());
-        Self { plan, program, isa, team, inputs, outputs, skip: [weights_skip, arena_skip], weights, arena }
+        Self { plan, program, isa, team, inputs, outputs, weights, arena }
     }
 
     /// Whose kernels run it.
@@ -75,8 +62,7 @@ impl NativeNet {
     /// # Errors
     /// A slice has the wrong length; nothing was computed then.
     pub fn run_stage(&mut self, stage: usize, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        let (weights, arena) = (&self.weights[self.skip[0]..], &mut self.arena[self.skip[1]..]);
-        self.program.checked().run_stage(stage, self.isa, weights, arena, input, output)
+        self.program.checked().run_stage(stage, self.isa, &self.weights, &mut self.arena, input, output)
     }
 }
 
@@ -84,7 +70,7 @@ impl Clone for NativeNet {
     /// With an arena and a team of its own.
     fn clone(&self) -> Self {
         let mut plan = self.plan.clone();
-        plan.weights.data = self.weights[self.skip[0]..][..self.program.checked().get().weights].to_vec();
+        plan.weights.data = self.weights.to_vec();
         Self::new(plan, self.isa)
     }
 }
@@ -103,13 +89,11 @@ impl Net for NativeNet {
     }
 
     fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        let (weights, arena) = (&self.weights[self.skip[0]..], &mut self.arena[self.skip[1]..]);
-        self.program.checked().run_on(&mut self.team, self.isa, weights, arena, input, output)
+        self.program.checked().run_on(&mut self.team, self.isa, &self.weights, &mut self.arena, input, output)
     }
 
     /// By the caller's team instead of the net's own.
     fn run_on(&mut self, team: &mut Team, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        let (weights, arena) = (&self.weights[self.skip[0]..], &mut self.arena[self.skip[1]..]);
-        self.program.checked().run_on(team, self.isa, weights, arena, input, output)
+        self.program.checked().run_on(team, self.isa, &self.weights, &mut self.arena, input, output)
     }
 }

@@ -12,8 +12,7 @@ use super::{Failure, run as pictures};
 use crate::Compiled;
 use crate::diag::Diagnostic;
 use crate::plan::Port;
-use crate::validate::rounding::expect;
-use crate::validate::{Agreement, Sums, judge};
+use crate::validate::{self, Agreement, judge};
 
 /// Classes that are listed.
 const TOP: usize = 5;
@@ -36,7 +35,7 @@ pub(super) fn run(args: &Verify, net: &Compiled, console: &mut Console) -> Resul
     let x = npy::read_all(&args.input, &plan.inputs, &format!("`{}` takes", plan.name), "--input")?;
     let theirs = npy::read_all(&args.against, &plan.outputs, &format!("`{}` gives", plan.name), "--against")?;
     console.spin("running");
-    let expected = expect(&net.specified, &x, Sums::F32);
+    let expected = validate::expected(net, &x);
     let mut answers = vec![("reference".to_owned(), expected.y.clone())];
     let engines = Engine::all(net);
     let ran = engines.and_then(|engines| {

@@ -12,8 +12,7 @@ use super::{Failure, against};
 use crate::diag::Diagnostic;
 use crate::ir::Graph;
 use crate::plan::Plan;
-use crate::validate::rounding::expect;
-use crate::validate::{self, Agreement, Case, Expected, Outcome, PassCheck, Sums};
+use crate::validate::{self, Agreement, Case, Expected, Outcome, PassCheck};
 
 pub(super) fn run(args: &Verify, console: &mut Console) -> Result<(), Failure> {
     let mut net = console.load(&args.spec)?;
@@ -36,7 +35,7 @@ pub(super) fn run(args: &Verify, console: &mut Console) -> Result<(), Failure> {
     let passes = passes.map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
     console.doing("reference");
     let expected = validate::each(&cases, |case| {
-        let expected = expect(&net.specified, &case.input, Sums::F32);
+        let expected = validate::expected(&net, &case.input);
         console.step();
         expected
     });

@@ -188,16 +188,20 @@ pub struct PlanOptions {
     /// Whether 3x3 convolutions at stride 1 may be computed with fewer products, by `params::Method::Winograd`, where that is faster.
     /// It rounds more, and a number that is not finite spreads to its neighbours. Needs `grouped`.
     pub winograd: bool,
+    /// Whether pointwise convolutions may be computed with seven products of quarters in place of eight, by `params::Method::Strassen`, where
+    /// that is faster. It rounds more, weights take 7/4 of their space, and a number that is not finite spreads to its neighbours.
+    pub strassen: bool,
 }
 
 impl PlanOptions {
     /// One dense kernel at a time over whole tensors, by one thread.
-    pub const LAYERED: Self = Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Never, grouped: false, winograd: false };
+    pub const LAYERED: Self =
+        Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Never, grouped: false, winograd: false, strassen: false };
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Auto, grouped: true, winograd: true }
+        Self { threads: 1, prefer: Prefer::Speed, stream: Stream::Auto, grouped: true, winograd: true, strassen: false }
     }
 }
 

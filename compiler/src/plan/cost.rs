@@ -88,6 +88,8 @@ impl Machine {
                 let (pixels, taps) = match method {
                     Method::Direct => (pixels, taps),
                     Method::Winograd => (rows.div_ceil(2) * width.div_ceil(2), taps * 20 / 9),
+                    // Seven eighths, and the sums around them.
+                    Method::Strassen => (pixels, taps * 9 / 10),
                 };
                 let tiles = pixels.div_ceil(6);
                 // Fewer than four pixels do not fill the pipes.
@@ -126,6 +128,7 @@ impl Machine {
 fn weights(layer: &Layer) -> f64 {
     match layer.class {
         Class::Product { taps, method: Method::Direct, .. } => 4.0 * (taps * layer.shape.c) as f64,
+        Class::Product { taps, method: Method::Strassen, .. } => 7.0 * (taps * layer.shape.c) as f64,
         Class::Product { taps, method: Method::Winograd, .. } => 4.0 * (taps * 16 / 9 * layer.shape.c) as f64,
         Class::Window { taps, aligned: _ } => 4.0 * (taps * layer.shape.c) as f64,
         Class::Elementwise { .. } | Class::Mean | Class::Whole => 0.0,
@@ -178,6 +181,8 @@ pub(super) fn splits_streamed(last: &Layer, threads: usize) -> Vec<Split> {
 fn by_channels(layer: &Layer, threads: usize) -> bool {
     let apart = match layer.class {
         // A panel must not be of two groups.
+        // Channels are joined across panels.
+        Class::Product { method: Method::Strassen, .. } => false,
         Class::Product { groups, .. } => groups == 1 || (layer.shape.c / groups).is_multiple_of(PANEL),
         Class::Elementwise { .. } | Class::Mean => true,
         Class::Window { taps: _, aligned } => aligned,

@@ -32,6 +32,13 @@ pub(super) enum Layout {
         /// Columns of a group.
         n: usize,
     },
+    /// `[k][n]` as the factors of [`Method::Strassen`].
+    Strassen {
+        /// Rows.
+        k: usize,
+        /// Columns.
+        n: usize,
+    },
     /// As it is, then zeros up to a multiple of this.
     Padded(usize),
 }
@@ -42,6 +49,7 @@ impl Layout {
         match self {
             Layout::Panels { k, n } => n.checked_next_multiple_of(pack::PANEL)?.checked_mul(k),
             Layout::Groups { groups, k, n } => n.checked_next_multiple_of(pack::PANEL)?.checked_mul(k)?.checked_mul(groups),
+            Layout::Strassen { k, n } => n.checked_mul(k)?.checked_mul(7).map(|len| len / 4),
             Layout::Padded(multiple) => len.checked_next_multiple_of(multiple),
         }
     }
@@ -50,6 +58,7 @@ impl Layout {
         match self {
             Layout::Panels { k, n } => pack::panels(k, n, from, to),
             Layout::Groups { groups, k, n } => pack::grouped(groups, k, n, from, to),
+            Layout::Strassen { k, n } => pack::strassen(k, n, from, to),
             Layout::Padded(_) => to[..from.len()].copy_from_slice(from),
         }
     }
@@ -102,6 +111,7 @@ impl<'g> Packer<'g> {
         match method {
             Method::Direct => {}
             Method::Winograd => return self.transformed(conv, name),
+            Method::Strassen => return self.constant(conv.weight, Layout::Strassen { k, n }, name),
         }
         if groups > 1 {
             return self.constant(conv.weight, Layout::Groups { groups, k, n }, name);

@@ -3,9 +3,11 @@
 //! A depthwise window reads the same channels of several neighbouring pixels at once. Where pixels stand a power of two apart,
 //! these reads fall on the same few lines of the first level of cache and drive one another out: at 14x14x512 a depthwise layer then runs
 //! at 60 % of its speed, at 7x7x1024 at a third. And where pixels start anywhere in a cache line, a vector as long as a line touches two
-//! of them: 14x14x200 runs at 85 % of its speed. So such tensors get a gap behind every pixel.
+//! of them: 14x14x200 runs at 85 % of its speed. So such tensors get a gap behind every pixel. The same goes for what Strassen's method reads:
+//! a tile of it takes every other pixel.
 
 use super::select::{self, Class, Layer, Source};
+use mnc_runtime::params::Method;
 
 /// Floats of a cache line, the gap between pixels that would collide.
 const LINE: usize = 16;
@@ -35,19 +37,20 @@ pub(super) fn apply(layers: &mut [Layer]) {
     }
 }
 
-/// Layers with a depthwise layer on either side, if all kernels concerned can read and write with gaps.
+/// Layers with a depthwise layer on either side, or Strassen's method behind them, if all kernels concerned can read and write with gaps.
 fn chosen(layers: &[Layer]) -> Vec<usize> {
     let mut wanted = vec![false; layers.len()];
     let mut refused = vec![false; layers.len()];
     for (l, layer) in layers.iter().enumerate() {
         let window = matches!(layer.class, Class::Window { taps, .. } if taps > 1);
+        let by_pairs = matches!(layer.class, Class::Product { method: Method::Strassen, .. });
         let whole = layer.class == Class::Whole;
         wanted[l] |= window;
         // The caller's arrays have no gaps.
         refused[l] |= whole || layer.shape.h * layer.shape.w == 1 || layer.output.is_some();
         for r in &layer.reads {
             if let Source::Layer(r) = *r {
-                wanted[r] |= window;
+                wanted[r] |= window || by_pairs;
                 refused[r] |= whole;
             }
         }

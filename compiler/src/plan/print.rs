@@ -216,7 +216,7 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
                 name += &format!(" in {} groups", p.groups);
             }
             match p.method {
-                Method::Direct => {}
+                Method::Direct | Method::Strassen => {}
                 Method::Winograd => name += ", Winograd",
             }
             (name, p.act)
@@ -230,7 +230,11 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
             (name, p.act)
         }
         Kernel::Pointwise { params: p, .. } => {
-            let name = if p.pool { "pointwise + mean" } else { "pointwise" };
+            let name = match (p.pool, p.method) {
+                (true, _) => "pointwise + mean",
+                (false, Method::Strassen) => "pointwise, Strassen",
+                (false, Method::Direct | Method::Winograd) => "pointwise",
+            };
             (name.to_owned(), p.act)
         }
         Kernel::Pool(p) => {

@@ -8,7 +8,7 @@ use super::{ALIGN, Kernel, Options, Place, PlanError, Port, Prefer, Residual, St
 use crate::ir::{Graph, NodeId, Op, Shape, op};
 use mnc_runtime::kernel::FILL;
 use mnc_runtime::pack::PANEL;
-use mnc_runtime::params::{self, Activation, Method};
+use mnc_runtime::params::{self, Activation, Method, Pointwise};
 
 /// A step to be: one graph node that an output depends on, or a copy that makes one. Every layer of [`layers`] leads to an output.
 #[derive(Debug)]
@@ -265,15 +265,31 @@ fn class(op: &Op, x: Shape, y: Shape, options: &Options) -> (Class, Option<Rows>
 /// of cache, 1.5 times with these, of 256 x 256 channels; those of 512 x 512 come from memory, and are no gain.
 const MOST_TRANSFORMED: usize = 1 << 20;
 
+/// Input channels and pairs of pixels from which Strassen's method was measured to be faster: where products are long enough to hide
+/// the sums around them.
+const LEAST_CHANNELS: usize = 128;
+const LEAST_PAIRS: usize = 28;
+
 /// How a convolution to `y` is computed: by Winograd's filtering where that is faster, which takes enough input channels to add up beside
-/// the transforms, output channels that fill a vector, and an output of several tiles.
+/// the transforms, output channels that fill a vector, and an output of several tiles; a pointwise one by Strassen's method.
 fn method(c: &op::Conv, y: Shape, options: &Options) -> Method {
+    if c.is_pointwise() {
+        let layer = pointwise(c, y, Method::Strassen);
+        let allowed = options.strassen && options.prefer == Prefer::Speed && !c.residual;
+        let worth = c.in_c >= LEAST_CHANNELS && y.h * y.w / 2 >= LEAST_PAIRS && layer.has_method();
+        return if allowed && worth { Method::Strassen } else { Method::Direct };
+    }
     let window = (c.kernel, c.stride, c.dilation) == ([3, 3], [1, 1], [1, 1]) && c.pad_value.is_none() && !c.pool;
     let allowed = options.winograd && options.grouped && options.prefer == Prefer::Speed;
     let in_c = c.in_c / c.groups;
     let transformed = in_c.saturating_mul(c.out_c).saturating_mul(16);
     let worth = in_c >= 8 && c.out_c / c.groups >= PANEL && y.h >= 8 && y.w >= 8 && transformed <= MOST_TRANSFORMED;
     if window && allowed && worth { Method::Winograd } else { Method::Direct }
+}
+
+/// A pointwise convolution of an input of the size of `x`.
+fn pointwise(c: &op::Conv, x: Shape, method: Method) -> Pointwise {
+    Pointwise { h: x.h, w: x.w, in_c: c.in_c, out_c: c.out_c, act: c.act, pool: c.pool, method }
 }
 
 /// Where everything that a step touches stands.
@@ -363,8 +379,7 @@ fn kernel(
             let weight = packer.conv(c, groups, method, &named("weight"))?;
             let bias = packer.bias(c.bias, groups, c.out_c / groups, &named("bias"))?;
             if c.is_pointwise() {
-                let params = params::Pointwise { h: x.h, w: x.w, in_c: c.in_c, out_c: c.out_c, act: c.act, pool: c.pool };
-                Kernel::Pointwise { params, weight, bias, residual }
+                Kernel::Pointwise { params: pointwise(c, x, method), weight, bias, residual }
             } else {
                 let pad_value = c.pad_value.map(|v| packer.constant(v, Layout::Padded(1), &named("pad_value"))).transpose()?;
                 Kernel::Conv { params: conv(c, groups, method, x, out), weight, bias, pad_value, residual }
@@ -411,7 +426,15 @@ fn kernel(
         }),
         Op::GlobalPool => Kernel::GlobalPool { pixels, c: x.c },
         Op::Dense(d) => Kernel::Pointwise {
-            params: params::Pointwise { h: 1, w: 1, in_c: d.in_c, out_c: d.out_c, act: d.act, pool: false },
+            params: params::Pointwise {
+                h: 1,
+                w: 1,
+                in_c: d.in_c,
+                out_c: d.out_c,
+                act: d.act,
+                pool: false,
+                method: Method::Direct,
+            },
             weight: packer.constant(d.weight, Layout::Panels { k: d.in_c, n: d.out_c }, &named("weight"))?,
             bias: packer.bias(d.bias, 1, d.out_c, &named("bias"))?,
             residual: Residual::None,

@@ -9,10 +9,14 @@ pub mod rounding;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use mnc_runtime::params::Method;
+
+use crate::Compiled;
 use crate::front::Net;
 use crate::ir::eval::eval;
 use crate::ir::{Graph, NodeId};
 use crate::pass::{self, PIPELINE, PassError};
+use crate::plan::{Kernel, Step};
 
 pub use inputs::{Case, cases};
 pub use rounding::{Expected, Sums};
@@ -90,6 +94,23 @@ impl Expected {
     pub fn judge(&self, got: &[f32]) -> Agreement {
         judge(&self.y, &self.bound, got)
     }
+}
+
+/// What the engines of `net` should answer to `input`, which holds all inputs one behind the other: what the network as specified answers,
+/// within the bound of kernels that add up in f32. Where its plan computes by Strassen's method, what rounding may do to that in
+/// the planned graph comes on top.
+///
+/// # Panics
+/// As [`rounding::expect`].
+#[must_use]
+pub fn expected(net: &Compiled, input: &[f32]) -> Expected {
+    let mut expected = rounding::expect(&net.specified, input, Sums::F32);
+    let joined = |step: &Step| matches!(&step.kernel, Kernel::Pointwise { params, .. } if params.method == Method::Strassen);
+    if net.plan.steps().any(joined) {
+        let more = rounding::expect(&net.graph, input, Sums::Strassen).bound;
+        expected.bound.iter_mut().zip(more).for_each(|(bound, more)| *bound += more);
+    }
+    expected
 }
 
 /// Compares `got` with `want`, element by element within `bound`.

@@ -146,7 +146,7 @@ impl Job for Call<'_> {
                 y_pitch: b.y_pitch,
             };
             match p.method {
-                Method::Direct => dense(s, &group),
+                Method::Direct | Method::Strassen => dense(s, &group),
                 Method::Winograd => s.outline(winograd::Dense { b: &group }),
             }
         }

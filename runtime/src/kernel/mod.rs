@@ -31,6 +31,7 @@ mod pointwise;
 mod pool;
 mod rearrange;
 mod softmax;
+mod strassen;
 mod tile;
 mod winograd;
 

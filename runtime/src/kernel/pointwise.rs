@@ -7,10 +7,10 @@
 use core::ops::Range;
 
 use super::tile::{self, Blocks, Spot, by_size};
-use super::{Residual, check_len, check_rows, size};
+use super::{Residual, check_len, check_rows, size, strassen};
 use crate::isa::{Isa, Job, Simd};
 use crate::pack::{PANEL, bias_len};
-use crate::params::Pointwise;
+use crate::params::{Method, Pointwise};
 
 /// Input elements of a block of pixels: half of the second-level cache, which has 1 MiB where vectors have sixteen lanes, elsewhere
 /// often 512 KiB. 14x14x512 in one block of 392 KiB takes 2 % less than in two that read the weights twice.
@@ -29,7 +29,7 @@ const SINGLE: usize = 4 * PANEL;
 
 /// `y = act(x . w + bias + residual)`, or its mean over all pixels.
 ///
-/// `x` `[h, w, in_c]`; `w` packed by [`crate::pack::panels`]; `bias` padded to [`bias_len`]; `y` and the residual
+/// `x` `[h, w, in_c]`; `w` packed as [`Pointwise::method`] asks; `bias` padded to [`bias_len`]; `y` and the residual
 /// `[h, w, out_c]`. With [`Pointwise::pool`] `y` is `[out_c]`, `rows` must be all and there is no residual. Panics where a length
 /// is another.
 #[expect(clippy::too_many_arguments, reason = "one slice an operand")]
@@ -45,8 +45,10 @@ pub fn pointwise(
 ) {
     check_rows("pointwise", &rows, p.h);
     check_len("pointwise input", x.len(), size([p.h, p.w, p.in_c]));
-    check_len("pointwise weights", w.len(), size([p.out_c.div_ceil(PANEL), p.in_c, PANEL]));
+    check_len("pointwise weights", w.len(), p.weights());
     check_len("pointwise bias", bias.len(), bias_len(p.out_c));
+    assert!(p.has_method(), "pointwise: {:?} for a layer of {p:?}", p.method);
+    assert!(p.method == Method::Direct || residual == Residual::None, "pointwise: {:?} takes no residual", p.method);
     let first = rows.start * p.w;
     let (from, to) = if p.pool {
         assert!(rows == (0..p.h), "pointwise: a fused pool needs all rows, not {rows:?} of {}", p.h);
@@ -120,6 +122,10 @@ impl Job for Call<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let b = &self.0;
+        match b.p.method {
+            Method::Direct | Method::Winograd => {}
+            Method::Strassen => return s.outline(strassen::Dense { b }),
+        }
         // By the layer, not the band: half vectors add up in an order of their own.
         if (b.p.h, b.p.w, b.pixels) == (1, 1, 1) && !b.p.pool {
             return single(s, b);

@@ -333,7 +333,9 @@ const fn check_op(program: &Program<'_>, step: &Step) -> Option<&'static str> {
                 shaped(x, p.h, p.w, p.in_c) => "a pointwise convolution's input of another shape",
                 shaped(y, rows, width, p.out_c) => "a pointwise convolution's output of another shape",
                 !p.pool || matches!(added, Added::Nothing) => "a fused pool with a residual",
-                inside(*weight, product([p.out_c.div_ceil(PANEL), PANEL, p.in_c]), blob) => "weights outside of the blob",
+                p.has_method() => "a method that cannot compute the layer",
+                matches!(p.method, params::Method::Direct) || matches!(added, Added::Nothing) => "a method that takes no residual",
+                inside(*weight, p.weights(), blob) => "weights outside of the blob",
                 inside(*bias, product([p.out_c.div_ceil(PANEL), PANEL]), blob) => "a bias outside of the blob",
             }
             check_added(program, added, y)
@@ -604,8 +606,9 @@ const fn by_rows(op: &Op) -> bool {
 const fn by_channels(op: &Op) -> bool {
     match op {
         Op::Conv { params: p, .. } | Op::ConvTranspose { params: p, .. } => p.aligned(),
+        // Strassen's method joins channels across panels.
+        Op::Pointwise { params: p, .. } => matches!(p.method, params::Method::Direct),
         Op::Depthwise { .. }
-        | Op::Pointwise { .. }
         | Op::Pool(_)
         | Op::GlobalPool
         | Op::Add { .. }

@@ -116,9 +116,14 @@ mod write {
             self.all([p.in_h, p.in_w, p.in_c, p.out_h, p.out_w, p.out_c, p.groups]);
             self.all([p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w, p.pad_top, p.pad_left]);
             self.activation(p.act);
-            self.all([match p.method {
+            self.method(p.method);
+        }
+
+        fn method(&mut self, method: Method) {
+            self.all([match method {
                 Method::Direct => 0,
                 Method::Winograd => 1,
+                Method::Strassen => 2,
             }]);
         }
 
@@ -182,6 +187,7 @@ mod write {
                     self.all([2, p.h, p.w, p.in_c, p.out_c]);
                     self.activation(p.act);
                     self.all([usize::from(p.pool), *weight, *bias]);
+                    self.method(p.method);
                     self.added(added);
                 }
                 Op::Pool(p) => {
@@ -394,12 +400,12 @@ impl Reader<'_> {
             pad_top,
             pad_left,
             act,
-            method: match self.one()? {
-                0 => Method::Direct,
-                1 => Method::Winograd,
-                _ => return Err(NoRecord),
-            },
+            method: self.method()?,
         })
+    }
+
+    fn method(&mut self) -> Result<Method, NoRecord> {
+        [Method::Direct, Method::Winograd, Method::Strassen].get(self.one()?).copied().ok_or(NoRecord)
     }
 
     /// The position among the tables of the next `len` words.
@@ -448,7 +454,7 @@ impl Reader<'_> {
                 let [h, w, in_c, out_c] = self.all()?;
                 let act = self.activation()?;
                 let [pool, weight, bias] = self.all()?;
-                let params = Pointwise { h, w, in_c, out_c, act, pool: pool != 0 };
+                let params = Pointwise { h, w, in_c, out_c, act, pool: pool != 0, method: self.method()? };
                 Op::Pointwise { params, weight, bias, added: self.added()? }
             }
             3 => {
@@ -594,7 +600,7 @@ mod tests {
             pad_left: 0,
             count_padding: true,
         };
-        let pointwise = Pointwise { h: 4, w: 4, in_c: 8, out_c: 8, act: Activation::Sigmoid, pool: false };
+        let pointwise = Pointwise { h: 4, w: 4, in_c: 8, out_c: 8, act: Activation::Sigmoid, pool: false, method: Method::Direct };
         let from = Added::From(place(128));
         let gather = Op::Gather { rows: Some(22), columns: None, channels: Some(0), fill: a };
         let step = |op, x, y| Step { op, x, y };
@@ -647,7 +653,7 @@ mod tests {
             let records = encode(Checked::new(*program).expect("a sound program"));
             let bytes: Vec<u8> = records.words.iter().flat_map(|w| w.to_le_bytes()).collect();
             let found = crate::hash::xxh64(&bytes);
-            let known = (4, 0x1c7b_b4e0_0b18_4a93);
+            let known = (5, 0x1b49_eeb8_c6e7_3025);
             assert_eq!(
                 (FORMAT, found),
                 known,

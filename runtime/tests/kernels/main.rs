@@ -13,6 +13,7 @@ mod nan;
 mod pointwise;
 mod rearrange;
 mod small;
+mod strassen;
 mod winograd;
 
 #[cfg(unix)]

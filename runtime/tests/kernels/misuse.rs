@@ -62,7 +62,7 @@ fn depthwise_overflow() {
 #[test]
 fn other_operands() {
     let isa = Isa::detect();
-    let p = Pointwise { h: 1, w: 2, in_c: 3, out_c: 4, act: Activation::None, pool: false };
+    let p = Pointwise { h: 1, w: 2, in_c: 3, out_c: 4, act: Activation::None, pool: false, method: Method::Direct };
     let (x, w, b) = ([0.0; 6], [0.0; 48], [0.0; 16]);
     let mut y = [0.0; 8];
     let none = Residual::None;

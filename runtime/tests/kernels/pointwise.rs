@@ -83,7 +83,7 @@ pub fn check(p: &params::Pointwise, residual: u8, cuts: u32, seed: u64) {
 prop_compose! {
     pub fn shape()(h in 1usize..7, w in 1usize..12, in_c in 1usize..70, out_c in 1usize..70, act in activation(), pool in prop::bool::weighted(0.2))
         -> params::Pointwise {
-        params::Pointwise { h, w, in_c, out_c, act, pool }
+        params::Pointwise { h, w, in_c, out_c, act, pool, method: params::Method::Direct }
     }
 }
 
@@ -98,7 +98,7 @@ proptest! {
     /// A single pixel goes four panels at a time.
     #[test]
     fn dense(in_c in 1usize..100, out_c in 1usize..200, act in activation(), residual in 0u8..3, seed in 0u64..1 << 40) {
-        check(&params::Pointwise { h: 1, w: 1, in_c, out_c, act, pool: false }, residual, 0, seed);
+        check(&params::Pointwise { h: 1, w: 1, in_c, out_c, act, pool: false, method: params::Method::Direct }, residual, 0, seed);
     }
 }
 
@@ -106,7 +106,17 @@ proptest! {
 #[test]
 fn larger_than_a_block() {
     let act = params::Activation::Relu6;
-    check(&params::Pointwise { h: 29, w: 31, in_c: 37, out_c: 40, act, pool: false }, 0, 0x0101, 7);
-    check(&params::Pointwise { h: 7, w: 7, in_c: 1100, out_c: 24, act, pool: false }, 2, 0b1010, 8);
-    check(&params::Pointwise { h: 7, w: 7, in_c: 160, out_c: 72, act, pool: true }, 0, 0, 9);
+    check(
+        &params::Pointwise { h: 29, w: 31, in_c: 37, out_c: 40, act, pool: false, method: params::Method::Direct },
+        0,
+        0x0101,
+        7,
+    );
+    check(
+        &params::Pointwise { h: 7, w: 7, in_c: 1100, out_c: 24, act, pool: false, method: params::Method::Direct },
+        2,
+        0b1010,
+        8,
+    );
+    check(&params::Pointwise { h: 7, w: 7, in_c: 160, out_c: 72, act, pool: true, method: params::Method::Direct }, 0, 0, 9);
 }

@@ -1,7 +1,7 @@
 //! Chains of layers, as a program layer by layer and as one that is streamed.
 
 use mnc_runtime::isa::Isa;
-use mnc_runtime::params::{Activation, Conv, Depthwise, Pointwise, Pool, PoolKind};
+use mnc_runtime::params::{Activation, Conv, Depthwise, Method, Pointwise, Pool, PoolKind};
 use mnc_runtime::program::{Added, Checked, Op, Place, Program, Split, Stage, Step, View};
 use mnc_runtime::team::Team;
 
@@ -129,7 +129,7 @@ impl Chain {
         let [h, w, in_c] = self.last();
         let panels = out_c.next_multiple_of(16);
         Op::Pointwise {
-            params: Pointwise { h, w, in_c, out_c, act: Self::act(random), pool: false },
+            params: Pointwise { h, w, in_c, out_c, act: Self::act(random), pool: false, method: Method::Direct },
             weight: self.blob(random, in_c * panels),
             bias: self.blob(random, panels),
             added: Added::Nothing,

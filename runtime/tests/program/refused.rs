@@ -1,7 +1,7 @@
 //! Every way to get a program wrong is refused, with the place of the mistake.
 
-use mnc_runtime::params::{Activation, Conv, Depthwise, Pointwise, Pool, PoolKind};
-use mnc_runtime::program::{Added, Checked, Op, Owned, Place, Split, Stage, Step, View};
+use mnc_runtime::params::{Activation, Conv, Depthwise, Method, Pointwise, Pool, PoolKind};
+use mnc_runtime::program::{Added, Checked, Op, Owned, Place, Program, Split, Stage, Step, View};
 
 use super::net::Tables;
 
@@ -16,7 +16,7 @@ const DEPTHWISE: Depthwise = Depthwise {
     in_h: 9, in_w: 8, in_c: 5, multiplier: 1, out_h: 9, out_w: 8, kernel_h: 3, kernel_w: 3, stride_h: 1, stride_w: 1, dilation_h: 1, dilation_w: 1, pad_top: 1,
     pad_left: 1, act: ACT,
 };
-const POINTWISE: Pointwise = Pointwise { h: 9, w: 8, in_c: 5, out_c: 5, act: ACT, pool: false };
+const POINTWISE: Pointwise = Pointwise { h: 9, w: 8, in_c: 5, out_c: 5, act: ACT, pool: false, method: Method::Direct };
 #[rustfmt::skip]
 const POOL: Pool = Pool {
     kind: PoolKind::Max, in_h: 9, in_w: 8, c: 5, out_h: 4, out_w: 4, kernel_h: 2, kernel_w: 2, stride_h: 2, stride_w: 2, pad_top: 0,
@@ -178,6 +178,8 @@ const WRONG: &[(usize, usize, &str, Spoil)] = &[
     (11, 0, "bands of channels of a kernel that needs all channels", |t| t.stages[11].split = Split::Channels),
     (7, 0, "bands of rows of a kernel that needs all rows", |t| t.stages[7].split = Split::Rows),
     (0, 0, "bands of channels of a kernel that needs all channels", grouped),
+    (1, 2, "a method that cannot compute the layer", |t| pointwise(t, 3).method = Method::Strassen),
+    (1, 2, "a method that cannot compute the layer", |t| pointwise(t, 3).method = Method::Winograd),
     // what is read where it is written
     (0, 0, "an input where the stage writes", |t| {
         t.steps[0].x = whole(Place::Arena(4));
@@ -338,4 +340,23 @@ fn a_sum_may_replace_either_addend() {
     tables.steps[4] = Step { op: Op::Add { other: whole(Place::Arena(FLOATS)), act: ACT }, ..tables.steps[4] };
     tables.steps[4].x = whole(Place::Arena(0));
     Checked::new(tables.program()).unwrap();
+}
+
+/// A layer that Strassen's method can compute, with room for its weights: its channels are joined, so no thread may take some of them, and it
+/// has no place for a residual.
+#[test]
+fn strassens_method_takes_all_channels_and_no_residual() {
+    let params = Pointwise { h: 4, w: 4, in_c: 6, out_c: 64, act: ACT, pool: false, method: Method::Strassen };
+    let (x, y) = (View::whole(Place::Input(0), 4, 4, 6), View::whole(Place::Output(0), 4, 4, 64));
+    let refused = |split, added, weights| {
+        let steps = [Step { op: Op::Pointwise { params, weight: 0, bias: 672, added }, x, y }];
+        let stages = [Stage { steps: 1, strip: 4, split }];
+        let program =
+            Program { stages: &stages, steps: &steps, orders: &[], input: 96, output: 1024, arena: 0, weights, threads: 2 };
+        Checked::new(program).err().map(|e| e.what)
+    };
+    assert_eq!(refused(Split::Rows, Added::Nothing, 736), None);
+    assert_eq!(refused(Split::Rows, Added::Nothing, 735), Some("a bias outside of the blob"));
+    assert_eq!(refused(Split::Channels, Added::Nothing, 736), Some("bands of channels of a kernel that needs all channels"));
+    assert_eq!(refused(Split::Rows, Added::InPlace, 736), Some("a method that takes no residual"));
 }

@@ -24,7 +24,7 @@ macro_rules! nets {
             name: $name,
             path: $path,
             sets: stringify!($($sets)*),
-            boxed: [|| $type::boxed(), || $two::boxed()],
+            boxed: [|| Box::new($type::resident()), || Box::new($two::resident())],
         }),*];
     };
 }

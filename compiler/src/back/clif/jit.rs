@@ -2,19 +2,20 @@
 
 use mnc_runtime::isa::Isa;
 use mnc_runtime::net::{Net, Port, RunError};
+use mnc_runtime::pages::Pages;
 use mnc_runtime::team::Team;
 
 use super::ClifError;
 use super::exec::{Code, Lengths, Memory};
 use super::module;
-use crate::plan::{self, ALIGN, Plan};
+use crate::plan::{self, Plan};
 
 /// A compiled net with its weights, its arena and a team of as many threads as the plan is made for. Its executable memory is released on drop.
 pub struct JitNet {
     code: Code,
     team: Team,
-    weights: Aligned,
-    arena: Aligned,
+    weights: Pages,
+    arena: Pages,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
 }
@@ -58,8 +59,8 @@ pub fn compile_jit_with(plan: &Plan, options: JitOptions) -> Result<JitNet, Clif
     Ok(JitNet {
         code,
         team: Team::new(plan.threads),
-        weights: Aligned::from(&plan.weights.data),
-        arena: Aligned::zeroed(lengths.arena),
+        weights: Pages::copy(&plan.weights.data),
+        arena: Pages::zeroed(lengths.arena),
         inputs: plan.inputs.iter().map(plan::Port::runtime).collect(),
         outputs: plan.outputs.iter().map(plan::Port::runtime).collect(),
     })
@@ -75,48 +76,19 @@ impl Net for JitNet {
     }
 
     fn arena_bytes(&self) -> usize {
-        self.arena.len * size_of::<f32>()
+        size_of_val(&*self.arena)
     }
 
     fn run(&mut self, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
         RunError::check(input.len(), self.input_len(), output.len(), self.output_len())?;
-        self.code.run(&mut self.team, self.weights.get(), input, output, self.arena.get_mut());
+        self.code.run(&mut self.team, &self.weights, input, output, &mut self.arena);
         Ok(())
     }
 
     /// By the caller's team instead of the net's own.
     fn run_on(&mut self, team: &mut Team, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
         RunError::check(input.len(), self.input_len(), output.len(), self.output_len())?;
-        self.code.run(team, self.weights.get(), input, output, self.arena.get_mut());
+        self.code.run(team, &self.weights, input, output, &mut self.arena);
         Ok(())
-    }
-}
-
-/// Floats that start at a multiple of [`ALIGN`] bytes.
-struct Aligned {
-    data: Vec<f32>,
-    start: usize,
-    len: usize,
-}
-
-impl Aligned {
-    fn zeroed(len: usize) -> Self {
-        let data = vec![0.0; len + ALIGN / size_of::<f32>()];
-        let start = data.as_ptr().align_offset(ALIGN);
-        Self { data, start, len }
-    }
-
-    fn from(values: &[f32]) -> Self {
-        let mut aligned = Self::zeroed(values.len());
-        aligned.get_mut().copy_from_slice(values);
-        aligned
-    }
-
-    fn get(&self) -> &[f32] {
-        &self.data[self.start..][..self.len]
-    }
-
-    fn get_mut(&mut self) -> &mut [f32] {
-        &mut self.data[self.start..][..self.len]
     }
 }

@@ -129,14 +129,19 @@ pub(super) fn check_layers(plan: &Plan) -> Result<(), ClifError> {
             }
             Place::Arena(_) | Place::Input(_) | Place::Output(_) => {}
         }
+        let mut method = Method::Direct;
+        if let Kernel::Pointwise { params, .. } = &step.kernel {
+            method = params.method;
+        }
         if let Kernel::Conv { params, .. } = &step.kernel {
-            match params.method {
-                Method::Direct => {}
-                Method::Winograd => return refuse(&step.name, "transformed weights"),
-            }
+            method = params.method;
             if params.groups != 1 {
                 return refuse(&step.name, "groups of channels");
             }
+        }
+        match method {
+            Method::Direct => {}
+            Method::Winograd | Method::Strassen => return refuse(&step.name, "transformed weights"),
         }
     }
     Ok(())

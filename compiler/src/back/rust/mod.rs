@@ -124,6 +124,10 @@ fn pieces(plan: &Plan, options: &Options, comments: bool) -> Parts {
     let data = data::tokens(plan, options, &name);
     let (format, version) = (Literal::u32_unsuffixed(FORMAT), stamp::VERSION);
     let entry = entry(plan, options, &name);
+    let resident = match options.weights {
+        WeightSource::Embedded(_) => quote! { ::mnc::runtime::resident_net!(#name, table::NET, WEIGHTS); },
+        WeightSource::Extern => quote! { ::mnc::runtime::resident_net!(#name, table::NET); },
+    };
     let body = quote! {
         ::mnc::runtime::made_for_format!(#format, #version);
 
@@ -141,6 +145,7 @@ fn pieces(plan: &Plan, options: &Options, comments: bool) -> Parts {
 
         #entry
         ::mnc::runtime::boxed_net!(#name, #floats);
+        #resident
     };
     let item = quote! { struct #name { arena: ::mnc::runtime::arena::Arena<#floats>, } };
     Parts { docs: docs(plan, options), arena_floats: arena_floats(plan), item, body, comments: comments.all }

@@ -288,11 +288,16 @@ fn conv(params: &Conv) -> TokenStream {
         pad_left
     );
     let act = activation(act);
-    let method = match method {
+    let method = self::method(method);
+    quote! { params::Conv { #fields act: #act, method: params::Method::#method } }
+}
+
+fn method(method: Method) -> TokenStream {
+    match method {
         Method::Direct => quote!(Direct),
         Method::Winograd => quote!(Winograd),
-    };
-    quote! { params::Conv { #fields act: #act, method: params::Method::#method } }
+        Method::Strassen => quote!(Strassen),
+    }
 }
 
 fn depthwise(params: &Depthwise) -> TokenStream {
@@ -322,9 +327,9 @@ fn depthwise(params: &Depthwise) -> TokenStream {
 }
 
 fn pointwise(params: &Pointwise) -> TokenStream {
-    let Pointwise { h, w, in_c, out_c, act, pool } = *params;
-    let (fields, act) = (fields!(h, w, in_c, out_c), activation(act));
-    quote! { params::Pointwise { #fields act: #act, pool: #pool } }
+    let Pointwise { h, w, in_c, out_c, act, pool, method } = *params;
+    let (fields, act, method) = (fields!(h, w, in_c, out_c), activation(act), self::method(method));
+    quote! { params::Pointwise { #fields act: #act, pool: #pool, method: params::Method::#method } }
 }
 
 fn pool(params: &Pool) -> TokenStream {

@@ -384,6 +384,7 @@ fn check_plan(value: &Value, out: &mut Diagnostics) -> PlanOptions {
     plan.prefer = r.get("prefer").and_then(|v| word(v, &prefers, out)).unwrap_or(plan.prefer);
     let streams = [("auto", Stream::Auto), ("never", Stream::Never), ("always", Stream::Always)];
     plan.stream = r.get("stream").and_then(|v| word(v, &streams, out)).unwrap_or(plan.stream);
+    plan.strassen = r.get("strassen").and_then(|v| boolean(v, out)).unwrap_or(plan.strassen);
     plan.winograd = r.get("winograd").and_then(|v| boolean(v, out)).unwrap_or(plan.winograd);
     r.finish(out);
     plan

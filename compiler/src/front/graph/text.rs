@@ -163,7 +163,7 @@ pub(in crate::front) fn options(out: &mut String, passes: &PassOptions, plan: &P
             Stream::Always => "always",
         };
         let _ = writeln!(out, "\n[plan]\nthreads = {}\nprefer = \"{prefer}\"\nstream = \"{stream}\"", plan.threads);
-        let _ = writeln!(out, "winograd = {}", plan.winograd);
+        let _ = writeln!(out, "winograd = {}\nstrassen = {}", plan.winograd, plan.strassen);
     }
 }
 

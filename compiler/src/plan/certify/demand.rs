@@ -92,9 +92,15 @@ pub(super) fn demand(step: &Step) -> Demand {
             d.expect(![p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w].contains(&0), SHAPES);
         }
         Kernel::Pointwise { params: p, weight, bias, residual } => {
-            d.packed(*weight, Some(p.in_c), p.out_c, 16);
+            match p.method {
+                params::Method::Direct | params::Method::Winograd => d.packed(*weight, Some(p.in_c), p.out_c, 16),
+                // Seven factors of half the rows and half the columns each.
+                params::Method::Strassen => d.packed(*weight, p.in_c.checked_mul(7).map(|k| k / 4), p.out_c, 16),
+            }
             d.packed(*bias, Some(1), p.out_c, 16);
             d.residual(*residual, step);
+            d.expect(p.has_method(), "a method that cannot compute it");
+            d.expect(p.method == params::Method::Direct || *residual == Residual::None, "it adds a residual to what takes none");
             d.expect(!(p.pool && *residual != Residual::None), "it adds a residual to a pooled output");
             let out = if p.pool { (1, 1, p.out_c) } else { (p.h, p.w, p.out_c) };
             d.expect((p.h, p.w, p.in_c) == hwc(x) && out == hwc(y), SHAPES);

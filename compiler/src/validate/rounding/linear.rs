@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use mnc_runtime::params;
 use mnc_runtime::reference::{self, Accumulate, Running};
 
-use super::{FOLDS, OPEN, Sums, Value};
+use super::{FOLDS, OPEN, Sums, Value, strassen};
 use crate::ir::eval::{self, hwc};
 use crate::ir::op::{Activation, Op, Pool, PoolKind};
 use crate::ir::{Consts, Shape};
@@ -99,6 +99,11 @@ pub(super) fn layer(op: &Op, consts: &Consts, shape: Shape, x: &Value, sums: Sum
 
     // What Winograd's filtering may compute instead.
     let by_tiles = matches!(op, Op::Conv(c) if c.kernel == [3, 3] && c.stride == [1, 1] && c.dilation == [1, 1] && c.groups == 1);
+    // What Strassen's method may.
+    let by_quarters = match op {
+        Op::Conv(c) if sums == Sums::Strassen && strassen::may_be(c, shape) => Some(c),
+        _ => None,
+    };
 
     // Every input with its own variance and the roundings of the constant that it meets.
     let size2 = |i: usize| x.terms.as_ref().map_or(0.0, |t| t[i]).max(f64::from(x.x[i]).powi(2));
@@ -118,7 +123,7 @@ pub(super) fn layer(op: &Op, consts: &Consts, shape: Shape, x: &Value, sums: Sum
     let through = total(&v);
     // Of what comes through the weights, before and with their own roundings.
     let shared_in = part(total(&q) - (1.0 - x.shared) * total(&x.v), total(&q));
-    let y = if sums == Sums::F32 {
+    let y = if sums != Sums::F64 {
         // The roundings of the sum itself, with the sizes that folding leaves of the terms.
         let start = |o: usize| Running { sum: bias.map_or(0.0, |b| f64::from(b[o])), squares: 0.0 };
         let mut y = vec![0.0; shape.elements()];
@@ -131,6 +136,10 @@ pub(super) fn layer(op: &Op, consts: &Consts, shape: Shape, x: &Value, sums: Sum
         sums_of(op, shapes, [&x.x, weight], pad, start, own);
         if by_tiles {
             squares = tiled(&squares, &y, shape);
+        }
+        if let Some(c) = by_quarters {
+            let joined = strassen::squares(&x.x, weight, bias, c.in_c, c.out_c);
+            squares.iter_mut().zip(joined).for_each(|(s, j)| *s = s.max(j));
         }
         v.iter_mut().zip(&squares).for_each(|(v, s)| *v += s);
         if let Some(terms) = &x.terms {
@@ -151,7 +160,8 @@ pub(super) fn layer(op: &Op, consts: &Consts, shape: Shape, x: &Value, sums: Sum
     weight.iter().enumerate().for_each(|(i, w)| sizes[i % shape.c] += f64::from(w.abs()));
     let most = x.most.max(pad.map_or(0.0, super::largest)) * sizes.into_iter().fold(0.0, f64::max);
     // Winograd's filtering adds up to four elements before it multiplies.
-    let most = if by_tiles { 4.0 * most } else { most } + bias.map_or(0.0, super::largest);
+    let larger = if by_tiles { 4.0 } else { by_quarters.map_or(1.0, |_| strassen::LARGER) };
+    let most = larger * most + bias.map_or(0.0, super::largest);
     if groups > 1 && x.x.iter().any(|x| !x.is_finite()) {
         v.fill(OPEN);
     }
@@ -213,7 +223,7 @@ fn mean_of(terms: &[(f32, f64)], n: f64, shared: f64, sums: Sums) -> (f32, f64) 
     let mut equal: HashMap<u32, f64> = HashMap::new();
     for (x, _) in terms {
         sum += f64::from(*x);
-        if sums == Sums::F32 {
+        if sums != Sums::F64 {
             *equal.entry(x.to_bits()).or_default() += sum.abs();
         }
     }

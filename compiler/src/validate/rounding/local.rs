@@ -182,7 +182,7 @@ fn ends(tap: &Tap) -> [(usize, f64); 2] {
 pub(super) fn softmax(y: Vec<f32>, x: &Value, sums: Sums) -> Value {
     let channels = x.shape.c;
     // Exponential and sum of a kernel: two units in the last place, and a rounding a term.
-    let n = if sums == Sums::F32 { FOLDS + channels as f64 } else { 1.0 };
+    let n = if sums != Sums::F64 { FOLDS + channels as f64 } else { 1.0 };
     let e: Vec<f64> = x.deviations().collect();
     let mut v = Vec::with_capacity(y.len());
     for ((y, e), x) in y.chunks(channels).zip(e.chunks(channels)).zip(x.x.chunks(channels)) {
@@ -198,7 +198,7 @@ pub(super) fn softmax(y: Vec<f32>, x: &Value, sums: Sums) -> Value {
                 return 0.0;
             }
             // The argument's own rounding; kernels leave some 1e-38 where nothing is left.
-            let argument = if sums == Sums::F32 && y[i] > 0.0 { f64::from(top - x[i]) } else { 0.0 };
+            let argument = if sums != Sums::F64 && y[i] > 0.0 { f64::from(top - x[i]) } else { 0.0 };
             (f64::from(y[i]) * (e[i] + mean + argument + n.sqrt()) + 1e-37 / U).powi(2)
         }));
     }

@@ -25,10 +25,12 @@
 //!   interpolation between elements that are not finite;
 //! * beside what is not finite in the output of a 3x3 convolution at stride 1: Winograd's filtering computes tiles of two by two
 //!   together, and takes differences of infinities;
+//! * in the pair of pixels of what is not finite, and behind it, where Strassen's method is allowed;
 //! * behind a grouped convolution of an input that is not finite: kernels may compute it as a dense one with zeros elsewhere.
 
 mod linear;
 mod local;
+mod strassen;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -59,6 +61,9 @@ pub enum Sums {
     F64,
     /// In f32: kernels. Every addition rounds.
     F32,
+    /// The same, pointwise convolutions perhaps by Strassen's method. It adds up weights of different channels, so the graph has to be
+    /// that which is planned, with batch norm folded.
+    Strassen,
 }
 
 /// What a graph answers, and how far another computation may lie from it.
