@@ -695,7 +695,7 @@ mod tests {
             for (i, &start) in records.starts.iter().enumerate() {
                 let end = records.starts.get(i + 1).copied().unwrap_or(records.words.len());
                 let whole = words(&records.words[start..end]);
-                for at in 0..whole.len() {
+                for at in (0..whole.len()).step_by(if cfg!(miri) { 7 } else { 1 }) {
                     assert!(Record::decode(&whole[..at]).is_err());
                     for wrong in [whole[at] ^ 1, whole[at].wrapping_add(1), whole[at] ^ 1 << 63, usize::MAX - whole[at]] {
                         let mut words = whole.clone();
