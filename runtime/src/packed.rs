@@ -427,7 +427,7 @@ mod tests {
         for cut in 0..good.len() {
             assert!(read(&good[..cut]).is_err());
         }
-        for i in 0..good.len() - 12 {
+        for i in (0..good.len() - 12).step_by(if cfg!(miri) { 5 } else { 1 }) {
             for byte in [0, b'"', b'\\', b'{', b'}', b'[', b']', b'9', 0xff] {
                 let mut bad = good.clone();
                 bad[i] = byte;

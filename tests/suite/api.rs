@@ -29,7 +29,9 @@ fn document(root: &Path) -> PathBuf {
     std::fs::set_permissions(&rustdoc, std::fs::Permissions::from_mode(0o755)).expect("a file of ours");
     let target = scratch.parent().expect("it lies in the target folder");
     let out = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["doc", "--workspace", "--lib", "--no-deps", "--locked", "--quiet", "--features", "jit", "--target-dir"])
+        .args(["doc", "--workspace", "--lib", "--no-deps", "--locked", "--quiet", "--features", "jit"])
+        // With an example beside them, what the crates depend on has the features that it has for tests, and is there already.
+        .args(["--example", "classify", "--target-dir"])
         .arg(target)
         .env("RUSTDOC", &rustdoc)
         .env("RUSTDOCFLAGS", "-Z unstable-options --output-format json --cap-lints allow")

@@ -21,7 +21,9 @@ pub fn program() -> &'static Path {
             Some(name) => name,
         };
         let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-            .args(["build", "--quiet", "-p", "mnc-compiler", "--bin", "mnc", "--profile", profile, "--target-dir"])
+            // With an example beside it, dependencies have the features that `cargo test --workspace` gave them: none is built anew.
+            .args(["build", "--quiet", "--workspace", "--bin", "mnc", "--example", "classify"])
+            .args(["--profile", profile, "--target-dir"])
             .arg(target)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()

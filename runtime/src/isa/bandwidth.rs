@@ -93,6 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "measures time")]
     fn every_instruction_set_streams() {
         for isa in Isa::available() {
             let mut floats = std::vec![1.0; 4096];
@@ -103,6 +104,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "measures time, by megabytes")]
     fn short_ones_are_no_mistake() {
         for len in [0, 1, 7] {
             assert!(bandwidth(Isa::scalar(), &mut std::vec![0.0; len]).read >= 0.0);

@@ -59,6 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "measures time")]
     fn wider_is_not_slower() {
         let peaks: Vec<f64> = Isa::available().map(peak_fma).collect();
         assert!(peaks.iter().all(|&p| p > 0.1 && p < 1000.0), "{peaks:?}");

@@ -600,7 +600,8 @@ mod tests {
             pad_left: 0,
             count_padding: true,
         };
-        let pointwise = Pointwise { h: 4, w: 4, in_c: 8, out_c: 8, act: Activation::Sigmoid, pool: false, method: Method::Direct };
+        let pointwise =
+            Pointwise { h: 4, w: 4, in_c: 8, out_c: 8, act: Activation::Sigmoid, pool: false, method: Method::Direct };
         let from = Added::From(place(128));
         let gather = Op::Gather { rows: Some(22), columns: None, channels: Some(0), fill: a };
         let step = |op, x, y| Step { op, x, y };
@@ -701,7 +702,7 @@ mod tests {
             for (i, &start) in records.starts.iter().enumerate() {
                 let end = records.starts.get(i + 1).copied().unwrap_or(records.words.len());
                 let whole = words(&records.words[start..end]);
-                for at in 0..whole.len() {
+                for at in (0..whole.len()).step_by(if cfg!(miri) { 7 } else { 1 }) {
                     assert!(Record::decode(&whole[..at]).is_err());
                     for wrong in [whole[at] ^ 1, whole[at].wrapping_add(1), whole[at] ^ 1 << 63, usize::MAX - whole[at]] {
                         let mut words = whole.clone();

@@ -12,6 +12,17 @@ pub fn unwritten(len: usize) -> Vec<f32> {
     vec![f32::from_bits(UNWRITTEN); len]
 }
 
+/// `n` random cases a test, or as many as `PROPTEST_CASES` says: few where each takes long, as under Miri and Valgrind.
+pub fn cases(n: u32) -> ProptestConfig {
+    let asked = std::env::var_os("PROPTEST_CASES").map(|_| ProptestConfig::default().cases);
+    ProptestConfig { cases: asked.unwrap_or(n), failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// `n`, but `few` under Miri, which takes some thousand times as long.
+pub const fn size(n: usize, few: usize) -> usize {
+    if cfg!(miri) { few } else { n }
+}
+
 /// Reproducible values in -1..1 (xorshift64*).
 pub fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

@@ -5,7 +5,7 @@ use mnc_runtime::kernel::{self, Residual};
 use mnc_runtime::{pack, params, reference};
 use proptest::prelude::*;
 
-use crate::case::{abs, activation, banded, close, random, unwritten};
+use crate::case::{abs, activation, banded, cases, close, random, size, unwritten};
 
 /// The plain convolution that a pointwise one is.
 pub fn as_conv(p: &params::Pointwise) -> params::Conv {
@@ -81,14 +81,14 @@ pub fn check(p: &params::Pointwise, residual: u8, cuts: u32, seed: u64) {
 }
 
 prop_compose! {
-    pub fn shape()(h in 1usize..7, w in 1usize..12, in_c in 1usize..70, out_c in 1usize..70, act in activation(), pool in prop::bool::weighted(0.2))
+    pub fn shape()(h in 1usize..7, w in 1usize..12, in_c in 1..size(70, 9), out_c in 1..size(70, 35), act in activation(), pool in prop::bool::weighted(0.2))
         -> params::Pointwise {
         params::Pointwise { h, w, in_c, out_c, act, pool, method: params::Method::Direct }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn any_shape(p in shape(), residual in 0u8..3, cuts: u32, seed in 0u64..1 << 40) {
@@ -97,7 +97,7 @@ proptest! {
 
     /// A single pixel goes four panels at a time.
     #[test]
-    fn dense(in_c in 1usize..100, out_c in 1usize..200, act in activation(), residual in 0u8..3, seed in 0u64..1 << 40) {
+    fn dense(in_c in 1..size(100, 9), out_c in 1usize..200, act in activation(), residual in 0u8..3, seed in 0u64..1 << 40) {
         check(&params::Pointwise { h: 1, w: 1, in_c, out_c, act, pool: false, method: params::Method::Direct }, residual, 0, seed);
     }
 }
@@ -107,16 +107,37 @@ proptest! {
 fn larger_than_a_block() {
     let act = params::Activation::Relu6;
     check(
-        &params::Pointwise { h: 29, w: 31, in_c: 37, out_c: 40, act, pool: false, method: params::Method::Direct },
+        &params::Pointwise {
+            h: 29,
+            w: 31,
+            in_c: size(37, 1),
+            out_c: size(40, 17),
+            act,
+            pool: false,
+            method: params::Method::Direct,
+        },
         0,
         0x0101,
         7,
     );
     check(
-        &params::Pointwise { h: 7, w: 7, in_c: 1100, out_c: 24, act, pool: false, method: params::Method::Direct },
+        &params::Pointwise {
+            h: size(7, 2),
+            w: size(7, 3),
+            in_c: 1100,
+            out_c: size(24, 3),
+            act,
+            pool: false,
+            method: params::Method::Direct,
+        },
         2,
         0b1010,
         8,
     );
-    check(&params::Pointwise { h: 7, w: 7, in_c: 160, out_c: 72, act, pool: true, method: params::Method::Direct }, 0, 0, 9);
+    check(
+        &params::Pointwise { h: 7, w: 7, in_c: size(160, 3), out_c: 72, act, pool: true, method: params::Method::Direct },
+        0,
+        0,
+        9,
+    );
 }

@@ -5,12 +5,12 @@ use mnc_runtime::params::{Activation, Axis, BinaryKind, Conv, Method, Real, Tap,
 use mnc_runtime::{kernel, pack, reference};
 use proptest::prelude::*;
 
-use crate::case::{abs, activation, close, random, same_bits, unwritten};
+use crate::case::{abs, activation, cases, close, random, same_bits, size, unwritten};
 
 /// Rows, columns, channels; often one.
 fn shape() -> impl Strategy<Value = [usize; 3]> {
-    let size = |most: usize| prop_oneof![1 => Just(1usize), 4 => 1..=most];
-    (size(6), size(6), size(40)).prop_map(|(h, w, c)| [h, w, c])
+    let one_or = |most: usize| prop_oneof![1 => Just(1usize), 4 => 1..=most];
+    (one_or(6), one_or(6), one_or(40)).prop_map(|(h, w, c)| [h, w, c])
 }
 
 fn elements(shape: [usize; 3]) -> usize {
@@ -53,7 +53,7 @@ prop_compose! {
     fn transposed()(
         input in (1usize..6, 1usize..6), kernel in (1usize..5, 1usize..5), stride in (1usize..4, 1usize..4),
         dilation in (1usize..3, 1usize..3), pad in (0usize..3, 0usize..3), more in (0usize..3, 0usize..3),
-        groups in prop_oneof![2 => Just(1usize), 1 => 2usize..4], in_c in 1usize..20, out_c in 1usize..40, act in activation(),
+        groups in prop_oneof![2 => Just(1usize), 1 => 2usize..4], in_c in 1..size(20, 5), out_c in 1..size(40, 19), act in activation(),
     ) -> Conv {
         let out = |len: usize, kernel, dilation, stride: usize, pad: usize, more: usize| {
             ((len - 1) * stride + span(kernel, dilation) + more).saturating_sub(2 * pad).max(1)
@@ -68,7 +68,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn gather((shape, tables) in gathered(), fill in -1.0f32..1.0, seed in 0u64..1 << 40) {

@@ -5,7 +5,7 @@ use mnc_runtime::params::{Activation, Pool, PoolKind};
 use mnc_runtime::{kernel, reference};
 use proptest::prelude::*;
 
-use crate::case::{abs, activation, banded, close, random, same_bits, unwritten};
+use crate::case::{abs, activation, banded, cases, close, random, same_bits, unwritten};
 
 /// Sizes along one axis whose windows all touch the input: input, output, window, stride, padding before.
 fn touching() -> impl Strategy<Value = (usize, usize, usize, usize, usize)> {
@@ -30,7 +30,7 @@ fn close_to_itself(what: &str, terms: usize, got: &[f32], want: &[f32]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn pool(p in pool_shape(), cuts: u32, seed in 0u64..1 << 40) {

@@ -94,7 +94,8 @@ pub fn rows(op: &Op, height: usize) -> [usize; 4] {
 impl Chain {
     /// One to `most` layers that can be streamed, behind one that writes the chain's start into the arena.
     pub fn random(random: &mut Random, most: usize) -> Self {
-        let start = [4 + random.below(18), 1 + random.below(9), 1 + random.below(20)];
+        let [h, w, c] = if cfg!(miri) { [3, 3, 5] } else { [18, 9, 20] }.map(|n| random.below(n));
+        let start = [4 + h, 1 + w, 1 + c];
         let mut chain = Self { shapes: vec![start], second: Vec::new(), ops: Vec::new(), weights: Vec::new() };
         let first = chain.pointwise(random, start[2]);
         chain.push(first, start, None);
@@ -194,7 +195,7 @@ impl Chain {
                 (Op::Scale { scale: nowhere, act: Self::act(random) }, shape, Some(Second::Factors))
             }
             _ => {
-                let out_c = [1 + random.below(40), self.shapes[1][2]][random.below(2)];
+                let out_c = [1 + random.below(if cfg!(miri) { 18 } else { 40 }), self.shapes[1][2]][random.below(2)];
                 let op = self.pointwise(random, out_c);
                 let fits = [in_h, in_w, out_c] == self.shapes[1];
                 (op, [in_h, in_w, out_c], (fits && random.below(2) == 0).then_some(Second::Start))

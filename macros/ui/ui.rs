@@ -5,7 +5,7 @@ use std::path::Path;
 
 #[test]
 fn ui() {
-    let ui = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/ui");
+    let ui = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/ui");
     // Paths in a macro call are relative to the package's Cargo.toml; trybuild makes a package of its own here.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target directory");
     let specs = target.join("tests/trybuild").join(env!("CARGO_PKG_NAME")).join("specs");
