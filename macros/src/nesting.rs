@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn values_of_attributes_are_short() {
         for prefix in ["= <", "<", "-", "!", "&", "| |", "return", "fn() ->", "a = ", "if", "a::<"] {
-            let run = prefix.repeat(300);
+            let run = format!("{prefix} ").repeat(300);
             for attribute in [format!("#[a = {run}]"), format!("#[unsafe(a = {run})]"), format!("#[a = (({run}))]")] {
                 // What proc-macro2 has no tokens for cannot come here.
                 let Ok(tokens) = TokenStream::from_str(&format!("{attribute} struct A {{}}")) else { continue };
