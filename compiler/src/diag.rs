@@ -111,11 +111,16 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
     out
 }
 
+/// Longest word, in bytes, that is compared with others: the work grows with the square.
+const MAX_WORD: usize = 256;
+
 /// The candidate nearest to `word`, if it is near enough to be a slip of the pen.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let short = |c: &&str| c.len() <= MAX_WORD && word.len() <= MAX_WORD;
     candidates
         .into_iter()
+        .filter(short)
         .map(|c| (edit_distance(word, c), c))
         .filter(|&(d, c)| d <= 1 + c.len().min(word.len()) / 4)
         .min_by_key(|&(d, _)| d)

@@ -12,7 +12,7 @@ use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 
 use crate::cache::{self, Entry, Slot};
-use crate::input::{Input, NetInput, Spec};
+use crate::input::{self, NetInput, Spec};
 use crate::{inline, report};
 
 /// Expands a whole macro call.
@@ -20,7 +20,7 @@ use crate::{inline, report};
 /// # Errors
 /// All mistakes of all structs, each at its tokens.
 pub fn expand(input: TokenStream) -> syn::Result<TokenStream> {
-    let input: Input = syn::parse2(input)?;
+    let input = input::parse(input)?;
     let mut out = TokenStream::new();
     let mut errors: Option<syn::Error> = None;
     for net in &input.nets {

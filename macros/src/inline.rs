@@ -20,6 +20,8 @@ use syn::ext::IdentExt;
 use syn::parse::ParseStream;
 use syn::{Lit, LitInt, LitStr, Token, braced, bracketed};
 
+use super::nesting::MAX_DEPTH;
+
 /// The name of the source that token spans point into.
 pub const SOURCE: &str = "mobilenet_net!";
 
@@ -190,6 +192,10 @@ pub fn key(input: ParseStream, tokens: &mut Tokens) -> syn::Result<Key> {
         } else {
             word_or_string(input)?
         };
+        // Each is a table within the one before.
+        if segments.len() == MAX_DEPTH {
+            return Err(syn::Error::new(span, format!("a key of more than {MAX_DEPTH} parts")));
+        }
         segments.push((segment, tokens.add(span)));
     }
     Ok(Key { segments })
@@ -320,5 +326,7 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
+        let long = parse(&format!("net {{ a{}: 1 }}", ".a".repeat(1000))).unwrap_err().to_string();
+        assert!(long.contains("more than 64 parts"), "{long}");
     }
 }

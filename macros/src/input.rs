@@ -10,11 +10,12 @@
 use std::ops::Range;
 
 use mnc_compiler::front::value::{Kind, Value};
-use proc_macro2::{Ident, Span};
+use proc_macro2::{Ident, Span, TokenStream};
 use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, LitStr, Token, Visibility, braced};
 
 use super::inline::{self, Tokens};
+use super::nesting;
 
 /// One struct to make.
 pub struct NetInput {
@@ -66,6 +67,15 @@ pub enum Spec {
 pub struct Input {
     /// In the order they are written.
     pub nets: Vec<NetInput>,
+}
+
+/// Parses a macro call's tokens.
+///
+/// # Errors
+/// They are nested too deep, or not of the grammar.
+pub fn parse(tokens: TokenStream) -> syn::Result<Input> {
+    nesting::check(&tokens)?;
+    syn::parse2(tokens)
 }
 
 impl Parse for Input {

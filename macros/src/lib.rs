@@ -1,6 +1,6 @@
 //! `mobilenet_net!`: a MobileNet spec as a Rust type, compiled while the user's crate is compiled.
 //!
-//! The entry point only delegates: `input` parses the grammar, `expand` compiles the spec or finds it in the `cache`,
+//! The entry point only delegates: `input` parses the grammar, once `nesting` has seen that it can, `expand` compiles the spec or finds it in the `cache`,
 //! `report` turns diagnostics into errors at the user's tokens.
 #![forbid(unsafe_code)]
 
@@ -8,6 +8,7 @@ mod cache;
 mod expand;
 mod inline;
 mod input;
+mod nesting;
 mod report;
 
 use proc_macro::TokenStream;

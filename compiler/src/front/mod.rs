@@ -15,14 +15,27 @@
 //!
 //! | what | most | where |
 //! |---|---|---|
-//! | a spec; labels; measured stages | 4 MiB; 16 MiB; 1 MiB | here, `labels.rs`, `tune.rs` |
+//! | a spec; labels; measured stages | 1 MiB; 16 MiB; 1 MiB | here, `labels.rs`, `tune.rs` |
 //! | rows or columns, channels, windows, nodes of a net | [`ast::MAX_SIDE`], [`ast::MAX_CHANNELS`], [`ast::MAX_KERNEL`], [`ast::MAX_NODES`] | `check/`, `lower.rs` |
 //! | elements of a tensor, weights of a net | [`ast::MAX_ELEMENTS`], [`ast::MAX_WEIGHTS`] | the same, `graph/lower.rs`, `onnx/import.rs` |
-//! | an ONNX or TFLite file; entries of a list in it | 2 GiB; 100 000 | `onnx/mod.rs`, `onnx/proto.rs` |
-//! | elements computed from a model's constants | 4 million, and 8 for each that the file holds | `onnx/import.rs` |
+//! | tables of the layers of a net; inputs or outputs | 64 MiB; 64 | `graph/lower.rs`, `check/frame.rs` |
+//! | an ONNX or TFLite file; nodes, constants in it; what all nodes read and make; axes | 2 GiB; 100 000, 50 000; 400 000; 32 | `onnx/proto.rs`, `tflite/schema.rs` |
+//! | constants of a model: read, computed, and in the graph | 64 MiB, and 32 bytes for each of its files | `onnx/budget.rs` |
 //!
 //! Tensors of a checkpoint or model are read only where they lie within the file and have the length that their shape needs. A seeded
 //! spec alone makes weights of nothing: up to `MAX_WEIGHTS`, as it says. Pictures have limits of their own (`image.rs`).
+//!
+//! # Memory
+//! So loading a file of `n` bytes never has more alive at one time than
+//!
+//! | file | most |
+//! |---|---|
+//! | ONNX, TFLite | 160 MiB + 64 `n`, with the files of its constants in `n` |
+//! | safetensors | 1 MiB + 48 `n` |
+//! | spec | 128 MiB + 768 `n` |
+//! | either of these | and twice the weights that the spec asks for, 4 bytes each |
+//!
+//! Real models take 4 to 8 `n`. `tests/allocation` counts, on all kinds of files that ask for more.
 //!
 //! To add a block kind: a row of the grammar and a variant of [`ast::Body`]; then the compiler names every `match` that must
 //! learn it; its word in `check/block.rs`. `blocks/mod.rs` says how imported models are taught to be written with it.
@@ -208,8 +221,8 @@ impl Default for PlanOptions {
 /// A net and the warnings about it.
 pub type Loaded = (Net, Diagnostics);
 
-/// Longest spec that is read.
-const MAX_SPEC_BYTES: u64 = 4 << 20;
+/// Longest spec that is read: a net of the most layers in a hundred bytes each. A key of two bytes takes a kilobyte while TOML is parsed.
+const MAX_SPEC_BYTES: u64 = 1 << 20;
 
 /// Whether the file at `path` is a model of another tool, by its name, and not a spec.
 #[must_use]

@@ -10,16 +10,14 @@ mod inline;
 #[expect(dead_code, reason = "the macro reads more of it")]
 #[path = "../../../macros/src/input.rs"]
 mod input;
+#[path = "../../../macros/src/nesting.rs"]
+mod nesting;
 
 /// A macro call's text as tokens: parsed, and an inline spec the way of any spec, with the settings.
 pub fn tokens(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    // syn parses what is nested by recursion, without a limit (as rustc does): that is the user's own source, and none of mnc's.
-    if text.matches(['<', '(', '[', '{', '&', '*', '!', '-', '|']).count() > 150 {
-        return;
-    }
     let Ok(stream) = TokenStream::from_str(&text) else { return };
-    let input: input::Input = match syn::parse2(stream) {
+    let input = match input::parse(stream) {
         Ok(input) => input,
         Err(e) => return drop(e.to_compile_error()),
     };

@@ -9,7 +9,7 @@ use crate::front::{PassOptions, PlanOptions, Preprocess};
 use crate::ir::Shape;
 
 /// Most inputs or outputs of a net.
-const MAX_ENDS: usize = 64;
+pub(crate) const MAX_ENDS: usize = 64;
 
 /// Everything about a net but its layers and weights.
 #[derive(Debug, Clone)]

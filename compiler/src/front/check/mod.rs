@@ -6,7 +6,7 @@ mod layer;
 mod reader;
 mod tune;
 
-pub(super) use self::frame::{Frame, as_identifier, check_frame};
+pub(super) use self::frame::{Frame, MAX_ENDS, as_identifier, check_frame};
 pub(super) use self::layer::check_layers;
 pub(super) use self::tune::tuned;
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use mnc_runtime::params::{Activation, BinaryKind, PoolKind, Real};
 
-use super::{Align, Around, Body, Layer, Norm, Table, Taps, TensorName, Window};
+use super::{Align, Around, Body, Layer, MAX_TABLES, Norm, Table, Taps, TensorName, Window, table_bytes};
 use crate::diag::{Diagnostic, Diagnostics, Span, nearest};
 use crate::front::ast::{MAX_CHANNELS, MAX_ELEMENTS, MAX_NODES, MAX_WEIGHTS};
 use crate::front::check::Frame;
@@ -74,6 +74,7 @@ pub(in crate::front) fn lower(frame: &Frame, layers: &[Layer], source: &mut Sour
         source,
         shared: HashMap::new(),
         weights: 0,
+        tables: 0,
         names: HashMap::new(),
         taken: HashSet::new(),
     };
@@ -124,6 +125,8 @@ pub(in crate::front) struct Kept {
     shared: HashMap<(String, Vec<usize>, Vec<usize>), ConstId>,
     /// Elements of all weights so far.
     pub(in crate::front) weights: usize,
+    /// Bytes of all tables so far.
+    tables: usize,
     /// Names of nodes.
     pub(in crate::front) taken: HashSet<String>,
 }
@@ -140,11 +143,11 @@ pub(in crate::front) fn one(
     source: &mut Source<'_>,
 ) -> Result<NodeId, Diagnostic> {
     let take = std::mem::take::<Graph>;
-    let Kept { shared, weights, taken } = std::mem::take(kept);
-    let mut state = Lower { graph: take(graph), source, shared, weights, names: HashMap::new(), taken };
+    let Kept { shared, weights, tables, taken } = std::mem::take(kept);
+    let mut state = Lower { graph: take(graph), source, shared, weights, tables, names: HashMap::new(), taken };
     let made = state.layer(layer, inputs);
     *graph = state.graph;
-    *kept = Kept { shared: state.shared, weights: state.weights, taken: state.taken };
+    *kept = Kept { shared: state.shared, weights: state.weights, tables: state.tables, taken: state.taken };
     made
 }
 
@@ -155,6 +158,8 @@ struct Lower<'s, 'f> {
     shared: HashMap<(String, Vec<usize>, Vec<usize>), ConstId>,
     /// Elements of all weights so far.
     weights: usize,
+    /// Bytes of all tables so far.
+    tables: usize,
     /// The last node of every layer; `None` for one that could not be made.
     names: HashMap<String, Option<NodeId>>,
     /// Names of nodes.
@@ -196,6 +201,10 @@ impl Lower<'_, '_> {
         if self.graph.len() >= MAX_NODES {
             return Err(at(format!("the net has more than {MAX_NODES} nodes")));
         }
+        self.tables = self.tables.saturating_add(table_bytes(&op));
+        if self.tables > MAX_TABLES {
+            return Err(at(format!("the tables of the net's layers are longer than {MAX_TABLES} bytes")));
+        }
         let name = format!("{}{part}", layer.name);
         if !self.taken.insert(name.clone()) {
             return Err(at(format!("the name `{name}` is taken")).help("give the layer another `name`"));
@@ -212,6 +221,15 @@ impl Lower<'_, '_> {
         }
     }
 
+    /// Counts `n` weights that `span` asks for.
+    fn weigh(&mut self, n: usize, span: &Span) -> Result<(), Diagnostic> {
+        self.weights = self.weights.saturating_add(n);
+        if self.weights <= MAX_WEIGHTS {
+            return Ok(());
+        }
+        Err(Diagnostic::error(format!("the net has more than {MAX_WEIGHTS} weights")).at(span, "reached here"))
+    }
+
     /// A tensor in the op's order `perm` of dimensions.
     fn tensor(&mut self, wanted: &Wanted<'_>, perm: &[usize]) -> Result<ConstId, Diagnostic> {
         let key = (wanted.tensor.name.clone(), wanted.shape.clone(), perm.to_vec());
@@ -219,11 +237,7 @@ impl Lower<'_, '_> {
             return Ok(id);
         }
         let n = wanted.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        self.weights = n.and_then(|n| n.checked_add(self.weights)).unwrap_or(usize::MAX);
-        if self.weights > MAX_WEIGHTS {
-            let d = Diagnostic::error(format!("the net has more than {MAX_WEIGHTS} weights"));
-            return Err(d.at(&wanted.tensor.span, "reached here"));
-        }
+        self.weigh(n.unwrap_or(usize::MAX), &wanted.tensor.span)?;
         let data = (self.source)(wanted)?;
         let sorted = perm.iter().enumerate().all(|(i, &p)| i == p);
         // A dry run has shapes and no data.
@@ -398,6 +412,7 @@ impl Lower<'_, '_> {
             Body::Scale => self.add(layer, "", Op::Scale(act), inputs),
             Body::Pad { padding, value } => {
                 let c = self.graph.shape(one()?).c;
+                self.weigh(if *value == 0.0 { 0 } else { c }, &layer.span)?;
                 let value = (*value != 0.0).then(|| self.graph.consts.add(vec![*value; c]));
                 self.add(layer, "", Op::Pad(Pad { pad: *padding, value }), inputs)
             }

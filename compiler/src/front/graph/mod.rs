@@ -90,7 +90,7 @@ use mnc_runtime::params::{Activation, Axis, BinaryKind, PoolKind};
 pub(super) use self::describe::{Stored, canonical, described, layer_name, name_chains};
 pub(super) use self::lower::{Kept, Role, Wanted, one};
 pub(super) use self::simplify::{clip, is_sixth, simplify};
-pub(super) use self::tables::{Align, Table, Taps, tap};
+pub(super) use self::tables::{Align, Table, Taps, table_bytes, tap};
 pub(super) use self::text::{activation, last_node, one_line, options, preprocess, quoted, write_layer};
 pub(super) use self::weights::{drawn, serialized};
 use super::ast::{PadRule, Sha256};
@@ -103,6 +103,8 @@ use crate::ir::{Padding, Shape, verify};
 
 /// Longest table of a `gather`.
 pub(super) const MAX_TABLE: usize = super::ast::MAX_CHANNELS;
+/// Most bytes of the tables of all layers: a word of a spec can ask for a long one.
+const MAX_TABLES: usize = 64 << 20;
 
 /// A tensor of the checkpoint, and where the spec names it.
 #[derive(Debug, Clone, PartialEq)]

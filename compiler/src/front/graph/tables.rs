@@ -2,6 +2,8 @@
 
 use mnc_runtime::params::{Real, Tap};
 
+use crate::ir::Op;
+
 /// What a `gather` layer takes of an axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::front) enum Table {
@@ -95,6 +97,17 @@ impl Taps {
     pub(super) fn shortest(list: &[Tap], n: usize) -> Self {
         let sizes = Align::WORDS.map(|(_, align)| Taps::Size(list.len(), align));
         sizes.into_iter().find(|t| t.of(n) == list).unwrap_or_else(|| Taps::List(list.to_vec()))
+    }
+}
+
+/// The bytes of an op's tables.
+pub(in crate::front) fn table_bytes(op: &Op) -> usize {
+    if let Op::Gather(gather) = op {
+        gather.tables().into_iter().flatten().map(size_of_val).sum()
+    } else if let Op::Interpolate { rows, columns } = op {
+        size_of_val(rows.as_slice()) + size_of_val(columns.as_slice())
+    } else {
+        0
     }
 }
 

@@ -3,13 +3,16 @@
 //!
 //! Semantics are those of ONNX's operator document (github.com/onnx/onnx, `docs/Operators.md`). Elements are f32, i64 or bool; a
 //! type that the file distinguishes further (int32, double) computes as the wider one of the three.
+//!
+//! Nothing is made before [`room`] was asked for it, and nothing as large as a result is made on the way to it.
 
 mod shape;
 
 use self::shape::{concat, gather, slice, split, tile};
 pub(super) use self::shape::{indexed, order, parts, reshaped, slices, transpose};
 use super::attrs::Attrs;
-use super::tensor::{Data, Tensor, bounded};
+use super::import::Refusal;
+use super::tensor::{Data, MAX_RANK, Tensor, bounded};
 
 /// A node to compute.
 pub(super) struct Call<'a, 'b> {
@@ -21,7 +24,7 @@ pub(super) struct Call<'a, 'b> {
     pub(super) attrs: &'b Attrs<'a>,
     /// How many results it has.
     pub(super) outputs: usize,
-    /// Most elements of a result.
+    /// Most bytes of a result.
     pub(super) budget: usize,
 }
 
@@ -32,8 +35,8 @@ type Inputs<'a> = [Option<&'a Tensor>];
 ///
 /// # Errors
 /// What does not fit, to be read after the node's name.
-pub(super) fn fold(call: &Call<'_, '_>, x: &Inputs<'_>) -> Result<Option<Vec<Tensor>>, String> {
-    let one = |t: Result<Tensor, String>| t.map(|t| Some(vec![t]));
+pub(super) fn fold(call: &Call<'_, '_>, x: &Inputs<'_>) -> Result<Option<Vec<Tensor>>, Refusal> {
+    let one = |t: Result<Tensor, Refusal>| t.map(|t| Some(vec![t]));
     match call.op {
         "Identity" | "Dropout" | "Cast" | "CastLike" | "Neg" | "Abs" | "Floor" | "Ceil" | "Round" | "Sqrt" | "Reciprocal"
         | "Exp" | "Log" | "Not" | "Relu" | "Sigmoid" | "Tanh" | "Sign" => one(unary(call, need(x, 0)?, x)),
@@ -46,14 +49,14 @@ pub(super) fn fold(call: &Call<'_, '_>, x: &Inputs<'_>) -> Result<Option<Vec<Ten
                 _ => "Add",
             };
             let mut all = x.iter().flatten();
-            let mut sum = (*all.next().ok_or("it has no inputs")?).clone();
+            let mut sum = copy(all.next().ok_or("it has no inputs")?, call.budget)?;
             for t in all {
                 sum = arithmetic(op, &sum, t, call.budget)?;
             }
             one(Ok(sum))
         }
         "Clip" => {
-            let mut t = need(x, 0)?.clone();
+            let mut t = copy(need(x, 0)?, call.budget)?;
             // Attributes before version 11.
             for (i, name, op) in [(1, "min", "Max"), (2, "max", "Min")] {
                 let bound = call.attrs.float(name).map(|f| Tensor::float(Vec::new(), vec![f]));
@@ -71,22 +74,27 @@ pub(super) fn fold(call: &Call<'_, '_>, x: &Inputs<'_>) -> Result<Option<Vec<Ten
         "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => {
             let t = need(x, 0)?;
             let dims = reshaped(call, &t.dims, x.get(1).copied().flatten())?;
-            one(Ok(Tensor { dims, data: t.data.clone() }))
+            one(Ok(Tensor { dims, ..copy(t, call.budget)? }))
         }
-        "Transpose" => one(transpose(need(x, 0)?, call.attrs.ints("perm"))),
+        "Transpose" => {
+            let t = need(x, 0)?;
+            room(&t.dims, t.data.each(), call.budget)?;
+            one(Ok(transpose(t, call.attrs.ints("perm"))?))
+        }
         "Expand" => {
             let t = need(x, 0)?;
-            let to = sizes(need(x, 1)?)?;
+            let to = shape(need(x, 1)?)?;
             let dims = broadcast(&t.dims, &to)?;
             one(expand(t, &dims, call.budget))
         }
-        "Tile" => one(tile(need(x, 0)?, &sizes(need(x, 1)?)?, call.budget)),
+        "Tile" => one(tile(need(x, 0)?, &shape(need(x, 1)?)?, call.budget)),
         "Range" => one(range(need(x, 0)?, need(x, 1)?, need(x, 2)?, call.budget)),
         "ConstantOfShape" => {
-            let dims = sizes(need(x, 0)?)?;
-            let n = room(&dims, call.budget)?;
+            let dims = shape(need(x, 0)?)?;
             // `value` is decoded by the caller, who knows about external data, and stands behind the shape.
-            let data = match x.get(1).copied().flatten().map(|t| &t.data) {
+            let value = x.get(1).copied().flatten().map(|t| &t.data);
+            let n = room(&dims, value.map_or(size_of::<f32>(), Data::each), call.budget)?;
+            let data = match value {
                 None => Data::Float(vec![0.0; n]),
                 Some(Data::Float(v)) if v.len() == 1 => Data::Float(vec![v[0]; n]),
                 Some(Data::Int(v)) if v.len() == 1 => Data::Int(vec![v[0]; n]),
@@ -107,9 +115,26 @@ fn need<'a>(x: &Inputs<'a>, i: usize) -> Result<&'a Tensor, String> {
     x.get(i).copied().flatten().ok_or_else(|| format!("its input {i} is missing"))
 }
 
-/// The number of elements of a result of `dims`, if it may have so many.
-fn room(dims: &[usize], budget: usize) -> Result<usize, String> {
-    bounded(dims, budget).ok_or_else(|| format!("a constant of shape {dims:?} is too large"))
+/// The number of elements of a result of `dims`, if there may be so many of `each` bytes.
+fn room(dims: &[usize], each: usize, budget: usize) -> Result<usize, Refusal> {
+    bounded(dims, budget / each).ok_or_else(|| Refusal::Large(format!("a constant of shape {dims:?} is too large")))
+}
+
+/// `t` again.
+fn copy(t: &Tensor, budget: usize) -> Result<Tensor, Refusal> {
+    room(&t.dims, t.data.each(), budget)?;
+    Ok(t.clone())
+}
+
+/// `t` as the sizes of a tensor's axes.
+pub(super) fn shape(t: &Tensor) -> Result<Vec<usize>, String> {
+    few(t.len())?;
+    sizes(t)
+}
+
+/// Whether a tensor may have so many axes.
+pub(super) fn few(axes: usize) -> Result<(), String> {
+    if axes > MAX_RANK { Err(format!("{axes} axes are more than {MAX_RANK}")) } else { Ok(()) }
 }
 
 /// `t` as a list of sizes.
@@ -126,6 +151,9 @@ pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
 
 /// All of `axes` counted from the front.
 pub(super) fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>, String> {
+    if list.len() > rank {
+        return Err(format!("it names {} axes of {rank}", list.len()));
+    }
     let all: Vec<usize> = list.iter().map(|&a| axis(a, rank)).collect::<Result<_, _>>()?;
     if (1..all.len()).any(|i| all[..i].contains(&all[i])) {
         return Err(format!("an axis is there twice: {list:?}"));
@@ -147,8 +175,7 @@ pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> 
 }
 
 /// For every element of a tensor of `to`, the position of the element of `from` it comes from. `to` is not empty of room.
-pub(super) fn sources(from: &[usize], to: &[usize]) -> Vec<usize> {
-    let n: usize = to.iter().product();
+pub(super) fn sources(from: &[usize], to: &[usize]) -> Sources {
     // steps of `from` along the axes of `to`, 0 where it is stretched
     let mut steps = vec![0; to.len()];
     let mut step = 1;
@@ -157,44 +184,67 @@ pub(super) fn sources(from: &[usize], to: &[usize]) -> Vec<usize> {
         steps[at] = if from[i] == 1 { 0 } else { step };
         step *= from[i];
     }
-    let mut all = Vec::with_capacity(n);
-    let mut index = vec![0; to.len()];
-    let mut place = 0;
-    for _ in 0..n {
-        all.push(place);
-        for axis in (0..to.len()).rev() {
-            index[axis] += 1;
-            place += steps[axis];
-            if index[axis] < to[axis] {
-                break;
-            }
-            place -= steps[axis] * to[axis];
-            index[axis] = 0;
-        }
-    }
-    all
+    Sources { steps, to: to.to_vec(), index: vec![0; to.len()], place: 0, left: to.iter().product() }
 }
 
-/// The elements of `t` at `places`.
+/// See [`sources`].
+pub(super) struct Sources {
+    steps: Vec<usize>,
+    to: Vec<usize>,
+    /// Of the element that comes next.
+    index: Vec<usize>,
+    place: usize,
+    left: usize,
+}
+
+impl Iterator for Sources {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.left = self.left.checked_sub(1)?;
+        let place = self.place;
+        for axis in (0..self.to.len()).rev() {
+            self.index[axis] += 1;
+            self.place += self.steps[axis];
+            if self.index[axis] < self.to[axis] {
+                break;
+            }
+            self.place -= self.steps[axis] * self.to[axis];
+            self.index[axis] = 0;
+        }
+        Some(place)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+/// The elements of `t` at `places`, as many as `dims` need.
 fn pick(t: &Tensor, dims: Vec<usize>, places: impl Iterator<Item = usize>) -> Tensor {
+    fn all<T: Copy>(v: &[T], n: usize, places: impl Iterator<Item = usize>) -> Vec<T> {
+        let mut out = Vec::with_capacity(n);
+        out.extend(places.map(|i| v[i]));
+        out
+    }
+    let n = dims.iter().product();
     let data = match &t.data {
-        Data::Float(v) => Data::Float(places.map(|i| v[i]).collect()),
-        Data::Int(v) => Data::Int(places.map(|i| v[i]).collect()),
-        Data::Bool(v) => Data::Bool(places.map(|i| v[i]).collect()),
+        Data::Float(v) => Data::Float(all(v, n, places)),
+        Data::Int(v) => Data::Int(all(v, n, places)),
+        Data::Bool(v) => Data::Bool(all(v, n, places)),
     };
     Tensor { dims, data }
 }
 
-fn expand(t: &Tensor, dims: &[usize], budget: usize) -> Result<Tensor, String> {
-    room(dims, budget)?;
-    if t.len() == 0 {
-        return Ok(Tensor { dims: dims.to_vec(), data: t.data.clone() });
-    }
-    Ok(pick(t, dims.to_vec(), sources(&t.dims, dims).into_iter()))
+fn expand(t: &Tensor, dims: &[usize], budget: usize) -> Result<Tensor, Refusal> {
+    room(dims, t.data.each(), budget)?;
+    Ok(pick(t, dims.to_vec(), sources(&t.dims, dims)))
 }
 
-fn unary(call: &Call<'_, '_>, t: &Tensor, x: &Inputs<'_>) -> Result<Tensor, String> {
+fn unary(call: &Call<'_, '_>, t: &Tensor, x: &Inputs<'_>) -> Result<Tensor, Refusal> {
     let dims = t.dims.clone();
+    let each = if matches!(call.op, "Cast" | "CastLike") { size_of::<i64>() } else { t.data.each() };
+    room(&dims, each, call.budget)?;
     let kind = match call.op {
         "Identity" | "Dropout" => return Ok(t.clone()),
         "Cast" => Some(call.attrs.int("to").ok_or("it has no attribute `to`")?),
@@ -229,11 +279,11 @@ fn unary(call: &Call<'_, '_>, t: &Tensor, x: &Inputs<'_>) -> Result<Tensor, Stri
                 "Sigmoid" => |x| 1.0 / (1.0 + (-x).exp()),
                 "Tanh" => f32::tanh,
                 "Sign" => |x| if x == 0.0 { 0.0 } else { x.signum() },
-                _ => return Err(format!("{op} of numbers")),
+                _ => return Err(format!("{op} of numbers").into()),
             };
             Data::Float(v.iter().map(|&x| f(x)).collect())
         }
-        (op, _) => return Err(format!("{op} of elements of this type is not supported")),
+        (op, _) => return Err(format!("{op} of elements of this type is not supported").into()),
     };
     Ok(Tensor { dims, data })
 }
@@ -265,37 +315,48 @@ fn cast(data: &Data, kind: i64) -> Result<Data, String> {
     })
 }
 
-fn binary(call: &Call<'_, '_>, a: &Tensor, b: &Tensor) -> Result<Tensor, String> {
+fn binary(call: &Call<'_, '_>, a: &Tensor, b: &Tensor) -> Result<Tensor, Refusal> {
     if let "Add" | "Sub" | "Mul" | "Div" | "Pow" = call.op {
         return arithmetic(call.op, a, b, call.budget);
     }
     let dims = broadcast(&a.dims, &b.dims)?;
-    let (a, b) = (expand(a, &dims, call.budget)?, expand(b, &dims, call.budget)?);
+    room(&dims, a.data.each(), call.budget)?;
+    let (p, q) = (sources(&a.dims, &dims), sources(&b.dims, &dims));
     let data = match (&a.data, &b.data) {
         (Data::Bool(a), Data::Bool(b)) => {
             let f: fn(bool, bool) -> bool = match call.op {
                 "And" => |a, b| a && b,
                 "Or" => |a, b| a || b,
                 "Equal" => |a, b| a == b,
-                op => return Err(format!("{op} of truth values")),
+                op => return Err(format!("{op} of truth values").into()),
             };
-            Data::Bool(a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect())
+            Data::Bool(p.zip(q).map(|(p, q)| f(a[p], b[q])).collect())
         }
         (Data::Int(a), Data::Int(b)) if call.op == "Mod" => {
             let truncated = call.attrs.int_or("fmod", 0) == 1;
-            let f = |(&a, &b): (&i64, &i64)| if truncated { a.checked_rem(b) } else { floor_mod(a, b) };
-            Data::Int(a.iter().zip(b).map(f).collect::<Option<_>>().ok_or("it divides by zero")?)
+            let f = |a: i64, b: i64| if truncated { a.checked_rem(b) } else { floor_mod(a, b) };
+            Data::Int(whole(&dims, p.zip(q).map(|(p, q)| f(a[p], b[q]))).ok_or("it divides by zero")?)
         }
-        (Data::Float(a), Data::Float(b)) if call.op == "Mod" => Data::Float(a.iter().zip(b).map(|(a, b)| a % b).collect()),
+        (Data::Float(a), Data::Float(b)) if call.op == "Mod" => Data::Float(p.zip(q).map(|(p, q)| a[p] % b[q]).collect()),
         (Data::Int(a), Data::Int(b)) => {
-            Data::Bool(a.iter().zip(b).map(|(a, b)| compare(call.op, a.partial_cmp(b))).collect::<Result<_, _>>()?)
+            let f = compare(call.op)?;
+            Data::Bool(p.zip(q).map(|(p, q)| a[p].partial_cmp(&b[q]).is_some_and(f)).collect())
         }
         (Data::Float(a), Data::Float(b)) => {
-            Data::Bool(a.iter().zip(b).map(|(a, b)| compare(call.op, a.partial_cmp(b))).collect::<Result<_, _>>()?)
+            let f = compare(call.op)?;
+            Data::Bool(p.zip(q).map(|(p, q)| a[p].partial_cmp(&b[q]).is_some_and(f)).collect())
         }
-        _ => return Err(format!("{} of different element types", call.op)),
+        _ => return Err(format!("{} of different element types", call.op).into()),
     };
     Ok(Tensor { dims, data })
+}
+
+/// All of `each`, which are as many as `dims` need, if all of them are there.
+fn whole(dims: &[usize], mut each: impl Iterator<Item = Option<i64>>) -> Option<Vec<i64>> {
+    // Collecting options would not know how many.
+    let mut out = Vec::with_capacity(dims.iter().product());
+    each.try_for_each(|i| Some(out.push(i?)))?;
+    Some(out)
 }
 
 /// The remainder with the sign of the divisor.
@@ -304,21 +365,23 @@ fn floor_mod(a: i64, b: i64) -> Option<i64> {
     Some(if r != 0 && (r < 0) != (b < 0) { r + b } else { r })
 }
 
-fn compare(op: &str, order: Option<std::cmp::Ordering>) -> Result<bool, String> {
+fn compare(op: &str) -> Result<fn(std::cmp::Ordering) -> bool, String> {
+    use std::cmp::Ordering;
     Ok(match op {
-        "Equal" => order.is_some_and(std::cmp::Ordering::is_eq),
-        "Less" => order.is_some_and(std::cmp::Ordering::is_lt),
-        "Greater" => order.is_some_and(std::cmp::Ordering::is_gt),
-        "LessOrEqual" => order.is_some_and(std::cmp::Ordering::is_le),
-        "GreaterOrEqual" => order.is_some_and(std::cmp::Ordering::is_ge),
+        "Equal" => Ordering::is_eq,
+        "Less" => Ordering::is_lt,
+        "Greater" => Ordering::is_gt,
+        "LessOrEqual" => Ordering::is_le,
+        "GreaterOrEqual" => Ordering::is_ge,
         op => return Err(format!("{op} of numbers")),
     })
 }
 
 /// Number operations with broadcasting.
-fn arithmetic(op: &str, a: &Tensor, b: &Tensor, budget: usize) -> Result<Tensor, String> {
+fn arithmetic(op: &str, a: &Tensor, b: &Tensor, budget: usize) -> Result<Tensor, Refusal> {
     let dims = broadcast(&a.dims, &b.dims)?;
-    let (a, b) = (expand(a, &dims, budget)?, expand(b, &dims, budget)?);
+    room(&dims, a.data.each(), budget)?;
+    let (p, q) = (sources(&a.dims, &dims), sources(&b.dims, &dims));
     let data = match (&a.data, &b.data) {
         (Data::Float(a), Data::Float(b)) => {
             let f: fn(f32, f32) -> f32 = match op {
@@ -330,9 +393,9 @@ fn arithmetic(op: &str, a: &Tensor, b: &Tensor, budget: usize) -> Result<Tensor,
                 "Min" => f32::min,
                 _ => f32::max,
             };
-            Data::Float(a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect())
+            Data::Float(p.zip(q).map(|(p, q)| f(a[p], b[q])).collect())
         }
-        (Data::Float(a), Data::Int(b)) if op == "Pow" => Data::Float(a.iter().zip(b).map(|(&a, &b)| a.powf(b as f32)).collect()),
+        (Data::Float(a), Data::Int(b)) if op == "Pow" => Data::Float(p.zip(q).map(|(p, q)| a[p].powf(b[q] as f32)).collect()),
         (Data::Int(a), Data::Int(b)) => {
             let f: fn(i64, i64) -> Option<i64> = match op {
                 "Add" => |a, b| Some(a.wrapping_add(b)),
@@ -343,32 +406,34 @@ fn arithmetic(op: &str, a: &Tensor, b: &Tensor, budget: usize) -> Result<Tensor,
                 "Min" => |a, b| Some(a.min(b)),
                 _ => |a, b| Some(a.max(b)),
             };
-            let all = a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect::<Option<_>>();
+            let all = whole(&dims, p.zip(q).map(|(p, q)| f(a[p], b[q])));
             Data::Int(all.ok_or("it divides by zero or leaves 64 bits")?)
         }
-        _ => return Err(format!("{op} of different element types")),
+        _ => return Err(format!("{op} of different element types").into()),
     };
     Ok(Tensor { dims, data })
 }
 
-fn choose(condition: &Tensor, a: &Tensor, b: &Tensor, budget: usize) -> Result<Tensor, String> {
+fn choose(condition: &Tensor, a: &Tensor, b: &Tensor, budget: usize) -> Result<Tensor, Refusal> {
     let dims = broadcast(&broadcast(&condition.dims, &a.dims)?, &b.dims)?;
-    let (c, a, b) = (expand(condition, &dims, budget)?, expand(a, &dims, budget)?, expand(b, &dims, budget)?);
-    let Data::Bool(c) = c.data else { return Err("its condition must be truth values".into()) };
-    fn mix<T: Copy>(c: &[bool], a: &[T], b: &[T]) -> Vec<T> {
-        c.iter().zip(a.iter().zip(b)).map(|(&c, (&a, &b))| if c { a } else { b }).collect()
+    room(&dims, a.data.each(), budget)?;
+    let Data::Bool(c) = &condition.data else { return Err("its condition must be truth values".into()) };
+    let [o, p, q] = [condition, a, b].map(|t| sources(&t.dims, &dims));
+    let places = o.zip(p.zip(q));
+    fn mix<T: Copy>(c: &[bool], a: &[T], b: &[T], places: impl Iterator<Item = (usize, (usize, usize))>) -> Vec<T> {
+        places.map(|(o, (p, q))| if c[o] { a[p] } else { b[q] }).collect()
     }
     let data = match (&a.data, &b.data) {
-        (Data::Float(a), Data::Float(b)) => Data::Float(mix(&c, a, b)),
-        (Data::Int(a), Data::Int(b)) => Data::Int(mix(&c, a, b)),
-        (Data::Bool(a), Data::Bool(b)) => Data::Bool(mix(&c, a, b)),
+        (Data::Float(a), Data::Float(b)) => Data::Float(mix(c, a, b, places)),
+        (Data::Int(a), Data::Int(b)) => Data::Int(mix(c, a, b, places)),
+        (Data::Bool(a), Data::Bool(b)) => Data::Bool(mix(c, a, b, places)),
         _ => return Err("Where of different element types".into()),
     };
     Ok(Tensor { dims, data })
 }
 
-fn range(start: &Tensor, limit: &Tensor, delta: &Tensor, budget: usize) -> Result<Tensor, String> {
-    let too_large = || "its result is too large".to_owned();
+fn range(start: &Tensor, limit: &Tensor, delta: &Tensor, budget: usize) -> Result<Tensor, Refusal> {
+    let too_large = || Refusal::Large("its result is too large".into());
     if let (Some([start]), Some([limit]), Some([delta])) = (start.ints(), limit.ints(), delta.ints()) {
         let (start, limit, delta) = (i128::from(*start), i128::from(*limit), i128::from(*delta));
         if delta == 0 {
@@ -379,14 +444,14 @@ fn range(start: &Tensor, limit: &Tensor, delta: &Tensor, budget: usize) -> Resul
         } else {
             0
         };
-        let n = usize::try_from(n).ok().filter(|&n| n <= budget).ok_or_else(too_large)?;
+        let n = usize::try_from(n).ok().filter(|&n| n <= budget / size_of::<i64>()).ok_or_else(too_large)?;
         return Ok(Tensor::int(vec![n], (0..n).map(|i| (start + i as i128 * delta) as i64).collect()));
     }
     let (Some(start), Some(limit), Some(delta)) = (start.scalar(), limit.scalar(), delta.scalar()) else {
         return Err("its limits are not single numbers".into());
     };
     let n = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil().max(0.0);
-    if n.is_nan() || n > budget as f64 {
+    if n.is_nan() || n > (budget / size_of::<f32>()) as f64 {
         return Err(too_large());
     }
     let all: Vec<f32> = (0..n as usize).map(|i| start + i as f32 * delta).collect();
@@ -406,10 +471,11 @@ pub(super) fn reduced_axes(call: &Call<'_, '_>, rank: usize, given: Option<&Tens
     axes(list, rank)
 }
 
-fn reduce(call: &Call<'_, '_>, t: &Tensor, given: Option<&Tensor>) -> Result<Tensor, String> {
+fn reduce(call: &Call<'_, '_>, t: &Tensor, given: Option<&Tensor>) -> Result<Tensor, Refusal> {
     let gone = reduced_axes(call, t.dims.len(), given)?;
     let kept: Vec<usize> = (0..t.dims.len()).map(|i| if gone.contains(&i) { 1 } else { t.dims[i] }).collect();
-    let n: usize = kept.iter().product();
+    // Sums are kept wide, and there is not one yet.
+    let n = room(&kept, size_of::<Option<f64>>(), call.budget)?;
     if t.len() == 0 {
         return Err("it reduces nothing".into());
     }
@@ -418,7 +484,7 @@ fn reduce(call: &Call<'_, '_>, t: &Tensor, given: Option<&Tensor>) -> Result<Ten
     let data = match &t.data {
         Data::Float(v) => {
             let mut out: Vec<Option<f64>> = vec![None; n];
-            for (&x, &i) in v.iter().zip(&to) {
+            for (&x, i) in v.iter().zip(to) {
                 let x = f64::from(x);
                 out[i] = Some(match (call.op, out[i]) {
                     (_, None) => x,
@@ -433,7 +499,7 @@ fn reduce(call: &Call<'_, '_>, t: &Tensor, given: Option<&Tensor>) -> Result<Ten
         }
         Data::Int(v) if call.op != "ReduceMean" => {
             let mut out: Vec<Option<i64>> = vec![None; n];
-            for (&x, &i) in v.iter().zip(&to) {
+            for (&x, i) in v.iter().zip(to) {
                 out[i] = Some(match (call.op, out[i]) {
                     (_, None) => x,
                     ("ReduceProd", Some(a)) => a.wrapping_mul(x),
@@ -444,7 +510,7 @@ fn reduce(call: &Call<'_, '_>, t: &Tensor, given: Option<&Tensor>) -> Result<Ten
             }
             Data::Int(out.into_iter().map(|x| x.unwrap_or(0)).collect())
         }
-        Data::Int(_) | Data::Bool(_) => return Err(format!("{} of elements of this type is not supported", call.op)),
+        Data::Int(_) | Data::Bool(_) => return Err(format!("{} of elements of this type is not supported", call.op).into()),
     };
     let dims = if call.attrs.int_or("keepdims", 1) == 1 {
         kept

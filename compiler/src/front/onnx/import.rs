@@ -7,23 +7,22 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::attrs::Attrs;
-use super::fold::{Call, fold};
+use super::budget::Budget;
+use super::fold::{Call, few, fold};
 use super::proto::{Constant, Model, Node};
-use super::tensor::{External, Tensor, decode, tensor};
+use super::tensor::{self, External, Tensor, decode};
 use super::view::{View, row_major};
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::front::Preprocess;
 use crate::front::ast::{MAX_ELEMENTS, MAX_NODES, MAX_WEIGHTS};
-use crate::front::graph::{name_chains, simplify};
+use crate::front::graph::{name_chains, simplify, table_bytes};
 use crate::front::lower::normalize;
 use crate::ir::{ConstId, Graph, NodeId, Op, Shape};
 
-/// Elements that folding may make beyond a multiple of those read.
-const FOLD_FREE: usize = 1 << 22;
-/// Longest name of a layer.
+/// Longest name of a layer, and of anything in a message.
 const MAX_NAME: usize = 150;
-/// How many elements folding may make for one that was read.
-const FOLD_EACH: usize = 8;
+/// Most mistakes that are told of, and nodes that are not supported: a hostile file shall not fill the screen.
+const MAX_TOLD: (usize, usize) = (20, 1000);
 
 /// A value of the model.
 #[derive(Debug, Clone)]
@@ -36,6 +35,16 @@ pub(super) enum Value {
     Unknown,
 }
 
+impl Value {
+    fn rank(&self) -> usize {
+        match self {
+            Value::Constant(t) => t.dims.len(),
+            Value::Computed(view) => view.axes.len(),
+            Value::Unknown => 0,
+        }
+    }
+}
+
 /// Why a node is not converted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -43,6 +52,8 @@ pub(super) enum Refusal {
     Unsupported(String),
     /// A thing that is wrong with the model; the text follows the node's name.
     Wrong(String),
+    /// More memory or time than the size of the model's files allows ([`Budget`]); the text as of `Wrong`.
+    Large(String),
     /// An input is unknown: nothing to say.
     Silent,
 }
@@ -50,6 +61,12 @@ pub(super) enum Refusal {
 impl From<String> for Refusal {
     fn from(text: String) -> Self {
         Refusal::Wrong(text)
+    }
+}
+
+impl From<&str> for Refusal {
+    fn from(text: &str) -> Self {
+        Refusal::Wrong(text.into())
     }
 }
 
@@ -86,14 +103,27 @@ pub(super) struct Import<'a> {
     /// Constants of the file that nobody has asked for yet.
     initializers: HashMap<&'a str, &'a Constant<'a>>,
     external: External,
-    names: HashSet<String>,
-    /// Elements of weights so far, and those read and made by folding.
+    /// Names of nodes, each with the number that the last one called so got.
+    names: HashMap<String, usize>,
+    pub(super) budget: Budget,
+    /// Elements of weights so far, and of constants that were read.
     weights: usize,
     read: usize,
-    made: usize,
+    /// How transposes bring axes from one order to another.
+    pub(super) moves: super::layout::Moves,
     /// Operators with what of them is not supported, and the nodes.
-    refused: BTreeMap<String, Vec<String>>,
+    refused: Refused,
     mistakes: Diagnostics,
+    /// Whether it was said already that the model is too large.
+    large: bool,
+}
+
+/// Nodes that are not supported, by operator and what of it is not.
+#[derive(Default)]
+struct Refused {
+    nodes: BTreeMap<String, Vec<String>>,
+    /// All of them, also those that are not told of.
+    count: usize,
 }
 
 /// What an import gives.
@@ -135,12 +165,14 @@ pub(super) fn import<'a>(
         values: HashMap::new(),
         initializers: model.graph.initializers.iter().map(|(name, c)| (*name, c)).collect(),
         external,
-        names: HashSet::new(),
+        names: HashMap::new(),
+        budget: Budget::of(model.bytes),
         weights: 0,
         read: 0,
-        made: 0,
-        refused: BTreeMap::new(),
+        moves: super::layout::Moves::default(),
+        refused: Refused::default(),
         mistakes: Diagnostics::new(),
+        large: false,
     };
     for port in inputs {
         let name = import.unique(&port.shown);
@@ -153,8 +185,9 @@ pub(super) fn import<'a>(
         import.values.insert(port.name, Value::Computed((port.view)(id, port.shape, &port.dims)));
     }
     let wanted = needed(model, outputs);
+    let functions = model.functions.iter().copied().collect();
     for (node, _) in model.graph.nodes.iter().zip(&wanted).filter(|(_, wanted)| **wanted) {
-        import.node(node, &model.functions);
+        import.node(node, &functions);
     }
     import.finish(outputs)
 }
@@ -187,29 +220,16 @@ pub(super) fn clean(name: &str) -> String {
 }
 
 impl<'a> Import<'a> {
-    fn node(&mut self, node: &Node<'a>, functions: &[(&str, &str)]) {
-        let result = self.convert(node, functions);
+    fn node(&mut self, node: &Node<'a>, functions: &HashSet<(&str, &str)>) {
+        let result = self.convert(node, functions).and_then(|outputs| {
+            // Every node says the axes of what it reads again.
+            let axes = outputs.iter().map(Value::rank).max().unwrap_or(0);
+            few(axes).map(|()| outputs).map_err(Refusal::Wrong)
+        });
         let outputs = match result {
             Ok(outputs) => outputs,
             Err(refusal) => {
-                match refusal {
-                    Refusal::Unsupported(what) => {
-                        let op = if matches!(node.domain, "" | "ai.onnx") {
-                            node.called().to_owned()
-                        } else {
-                            format!("{}.{}", node.domain, node.op)
-                        };
-                        let key = if what.is_empty() { op } else { format!("{op} {what}") };
-                        self.refused.entry(key).or_default().push(node.shown().to_owned());
-                    }
-                    Refusal::Wrong(what) => {
-                        // A hostile file shall not fill the screen.
-                        if self.mistakes.len() < 20 {
-                            self.mistakes.push(Diagnostic::error(format!("{} node `{}`: {what}", node.called(), node.shown())));
-                        }
-                    }
-                    Refusal::Silent => {}
-                }
+                self.refuse(node, refusal);
                 Vec::new()
             }
         };
@@ -219,7 +239,39 @@ impl<'a> Import<'a> {
         }
     }
 
-    fn convert(&mut self, node: &Node<'a>, functions: &[(&str, &str)]) -> Result<Vec<Value>, Refusal> {
+    /// Notes why `node` is not converted.
+    fn refuse(&mut self, node: &Node<'a>, refusal: Refusal) {
+        let (what, help) = match refusal {
+            Refusal::Unsupported(what) => {
+                let op = if matches!(node.domain, "" | "ai.onnx") {
+                    short(node.called())
+                } else {
+                    format!("{}.{}", short(node.domain), short(node.op))
+                };
+                let key = if what.is_empty() { op } else { format!("{op} {}", short(&what)) };
+                self.refused.count += 1;
+                if self.refused.count <= MAX_TOLD.1 {
+                    self.refused.nodes.entry(key).or_default().push(short(node.shown()));
+                }
+                return;
+            }
+            Refusal::Silent => return,
+            Refusal::Wrong(what) => (what, None),
+            // The first says it all.
+            Refusal::Large(_) if self.large => return,
+            Refusal::Large(what) => {
+                self.large = true;
+                (what, Some(self.budget.help()))
+            }
+        };
+        if self.mistakes.len() < MAX_TOLD.0 {
+            let what: String = what.chars().take(1000).collect();
+            let d = Diagnostic::error(format!("{} node `{}`: {what}", short(node.called()), short(node.shown())));
+            self.mistakes.push(Diagnostic { help, ..d });
+        }
+    }
+
+    fn convert(&mut self, node: &Node<'a>, functions: &HashSet<(&str, &str)>) -> Result<Vec<Value>, Refusal> {
         if !matches!(node.domain, "" | "ai.onnx") {
             let own = functions.contains(&(node.domain, node.op));
             return unsupported!("{}", if own { "(a function of the model; inline it first)" } else { "" });
@@ -249,7 +301,7 @@ impl<'a> Import<'a> {
             if node.op == "ConstantOfShape"
                 && let Some(bytes) = at.attrs.tensor("value")
             {
-                constants.push(Some(Rc::new(decode(bytes, &mut self.external)?)));
+                constants.push(Some(Rc::new(decode(bytes, &mut self.external, &mut self.budget)?)));
             }
             if let Some(folded) = self.folded(&at, &constants)? {
                 return Ok(folded);
@@ -264,23 +316,21 @@ impl<'a> Import<'a> {
         let weight =
             node.inputs.get(1).filter(|_| weighted).and_then(|w| w.strip_suffix(".weight").or(w.strip_suffix("/weight")));
         match weight.map(clean) {
-            Some(name) if name != "_" && !self.names.contains(&name) => name,
+            Some(name) if name != "_" && !self.names.contains_key(&name) => name,
             _ => clean(node.shown()),
         }
     }
 
     /// The node's results where all its inputs are constants and folding knows the operator.
     fn folded(&mut self, at: &At<'_, 'a>, constants: &[Option<Rc<Tensor>>]) -> Result<Option<Vec<Value>>, Refusal> {
-        let most = FOLD_FREE + self.read.saturating_mul(FOLD_EACH);
-        let budget = most.saturating_sub(self.made);
-        let (opset, attrs) = (self.opset, &at.attrs);
-        let call = Call { op: at.node.op, opset, attrs, outputs: at.node.outputs.len(), budget };
         let inputs: Vec<Option<&Tensor>> = constants.iter().map(Option::as_deref).collect();
+        self.budget.work(inputs.iter().flatten().fold(0, |sum: usize, t| sum.saturating_add(t.bytes())))?;
+        let (opset, attrs, budget) = (self.opset, &at.attrs, self.budget.left());
+        let call = Call { op: at.node.op, opset, attrs, outputs: at.node.outputs.len(), budget };
         let Some(results) = fold(&call, &inputs)? else { return Ok(None) };
-        self.made += results.iter().map(Tensor::len).sum::<usize>();
-        if self.made > most {
-            return Err(Refusal::Wrong("the model's constants grow too large".into()));
-        }
+        let bytes = results.iter().fold(0, |sum: usize, t| sum.saturating_add(t.bytes()));
+        self.budget.take(bytes)?;
+        self.budget.work(bytes)?;
         Ok(Some(results.into_iter().map(|t| Value::Constant(Rc::new(t))).collect()))
     }
 
@@ -310,7 +360,7 @@ impl<'a> Import<'a> {
     fn constant_node(&mut self, at: &At<'_, 'a>) -> Result<Value, Refusal> {
         let a = &at.attrs;
         let tensor = if let Some(bytes) = a.tensor("value") {
-            let tensor = decode(bytes, &mut self.external)?;
+            let tensor = decode(bytes, &mut self.external, &mut self.budget)?;
             self.read += tensor.len();
             tensor
         } else if let Some(f) = a.float("value_float") {
@@ -318,8 +368,10 @@ impl<'a> Import<'a> {
         } else if let Some(i) = a.int("value_int") {
             Tensor::int(Vec::new(), vec![i])
         } else if let Some(list) = a.floats("value_floats") {
+            self.budget.take(size_of_val(list))?;
             Tensor::float(vec![list.len()], list.to_vec())
         } else if let Some(list) = a.ints("value_ints") {
+            self.budget.take(size_of_val(list))?;
             Tensor::int(vec![list.len()], list.to_vec())
         } else {
             return unsupported!("of a type that is no tensor of numbers");
@@ -336,11 +388,10 @@ impl<'a> Import<'a> {
         let Some(&constant) = self.initializers.get(name) else {
             return Err(Refusal::Wrong(format!("it reads `{name}`, which no node before it makes")));
         };
-        let tensor = match constant {
-            Constant::Message(bytes) => decode(bytes, &mut self.external),
-            Constant::Given(data) => tensor(data, &mut self.external),
-        };
-        let tensor = tensor.map_err(|e| Refusal::Wrong(format!("its constant `{name}`: {e}")))?;
+        let tensor = tensor::read(constant, &mut self.external, &mut self.budget).map_err(|e| match e {
+            Refusal::Wrong(e) => Refusal::Wrong(format!("its constant `{}`: {e}", short(name))),
+            e @ (Refusal::Large(_) | Refusal::Unsupported(_) | Refusal::Silent) => e,
+        })?;
         self.read += tensor.len();
         let value = Value::Constant(Rc::new(tensor));
         self.values.insert(name, value.clone());
@@ -360,7 +411,10 @@ impl<'a> Import<'a> {
     /// Input `i` if it is there; it must be a constant.
     pub(super) fn constant(&mut self, at: &At<'_, 'a>, i: usize, what: &str) -> Result<Option<Rc<Tensor>>, Refusal> {
         match self.value(at, i)? {
-            Some(Value::Constant(t)) => Ok(Some(t)),
+            Some(Value::Constant(t)) => {
+                self.budget.work(t.bytes())?;
+                Ok(Some(t))
+            }
             Some(Value::Computed(_)) => unsupported!("with computed {what}"),
             Some(Value::Unknown) => Err(Refusal::Silent),
             None => Ok(None),
@@ -373,7 +427,14 @@ impl<'a> Import<'a> {
         if tensor.floats().is_none() {
             return Err(Refusal::Wrong(format!("its {what} are not floats")));
         }
+        self.copied(&tensor)?;
         Ok(tensor)
+    }
+
+    /// Sees that a constant may be turned, scaled and put into the graph: each step is a copy.
+    pub(super) fn copied(&mut self, tensor: &Tensor) -> Result<(), Refusal> {
+        self.budget.work(tensor.bytes())?;
+        self.budget.spare(tensor.bytes().saturating_mul(4))
     }
 
     /// A constant as a node of the graph.
@@ -382,6 +443,7 @@ impl<'a> Import<'a> {
         if data.is_empty() {
             return unsupported!("of an empty tensor");
         }
+        self.copied(tensor)?;
         // Rows and columns of pictures lie as pictures do.
         if let [1, c, h, w] = tensor.dims[..] {
             let nhwc = super::fold::transpose(tensor, Some(&[0, 2, 3, 1]))?;
@@ -414,17 +476,18 @@ impl<'a> Import<'a> {
         if self.weights > MAX_WEIGHTS {
             return Err(Refusal::Wrong(format!("the model has more than {MAX_WEIGHTS} weights")));
         }
-        Ok(())
+        self.budget.take(n.saturating_mul(size_of::<f32>()))
     }
 
     /// `name`, or with a number behind it where it is taken.
     fn unique(&mut self, name: &str) -> String {
         let mut unique = name.to_owned();
-        let mut n = 1;
-        while !self.names.insert(unique.clone()) {
-            n += 1;
+        while self.names.contains_key(&unique) {
+            let n = self.names.get_mut(name).expect("the first one is called so");
+            *n += 1;
             unique = format!("{name}_{n}");
         }
+        self.names.insert(unique.clone(), 1);
         unique
     }
 
@@ -433,6 +496,7 @@ impl<'a> Import<'a> {
         if self.graph.len() >= MAX_NODES {
             return Err(Refusal::Wrong(format!("the model has more than {MAX_NODES} layers")));
         }
+        self.budget.take(table_bytes(&op))?;
         let name = if part.is_empty() { at.name.clone() } else { format!("{}.{part}", at.name) };
         let name = self.unique(&name);
         let id = self.graph.add(name, op, inputs).map_err(|e| Refusal::Wrong(e.to_string()))?;
@@ -444,7 +508,7 @@ impl<'a> Import<'a> {
     }
 
     fn finish(mut self, outputs: &[(String, &'a str)]) -> Result<Imported, Diagnostics> {
-        if !self.refused.is_empty() {
+        if self.refused.count > 0 {
             self.mistakes.insert(0, unsupported_nodes(&self.refused));
         }
         if !self.mistakes.is_empty() {
@@ -452,7 +516,7 @@ impl<'a> Import<'a> {
         }
         for (called, name) in outputs {
             let name = *name;
-            let wrong = |what: &str| vec![Diagnostic::error(format!("the model's output `{name}` {what}"))];
+            let wrong = |what: &str| vec![Diagnostic::error(format!("the model's output `{}` {what}", short(name)))];
             let view = match self.values.get(name) {
                 Some(Value::Computed(view)) => view.clone(),
                 Some(Value::Constant(_)) => return Err(wrong("is a constant: it does not depend on the input")),
@@ -464,7 +528,9 @@ impl<'a> Import<'a> {
             let at = At { node: &node, attrs, name: clean(name) };
             let id = match self.delivered(&at, &view) {
                 Ok(id) => id,
-                Err(Refusal::Unsupported(what) | Refusal::Wrong(what)) => return Err(wrong(&format!("cannot be given: {what}"))),
+                Err(Refusal::Unsupported(what) | Refusal::Wrong(what) | Refusal::Large(what)) => {
+                    return Err(wrong(&format!("cannot be given: {what}")));
+                }
                 Err(Refusal::Silent) => return Err(wrong("cannot be given")),
             };
             self.graph.outputs.push(id);
@@ -476,10 +542,19 @@ impl<'a> Import<'a> {
     }
 }
 
+/// The beginning of a name, for messages.
+fn short(name: &str) -> String {
+    match name.char_indices().nth(MAX_NAME) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
 /// One diagnostic for all that is not supported: every operator with the nodes that use it.
-fn unsupported_nodes(refused: &BTreeMap<String, Vec<String>>) -> Diagnostic {
-    let count: usize = refused.values().map(Vec::len).sum();
+fn unsupported_nodes(refused: &Refused) -> Diagnostic {
+    let count = refused.count;
     let each: Vec<String> = refused
+        .nodes
         .iter()
         .map(|(op, nodes)| {
             let quoted: Vec<String> = nodes.iter().map(|n| format!("`{n}`")).collect();
@@ -487,6 +562,7 @@ fn unsupported_nodes(refused: &BTreeMap<String, Vec<String>>) -> Diagnostic {
         })
         .collect();
     let nodes = if count == 1 { "a node".to_owned() } else { format!("{count} nodes") };
-    let d = Diagnostic::error(format!("the model has {nodes} that mnc does not support: {}", each.join("; ")));
+    let more = if count > MAX_TOLD.1 { format!("; and {} more", count - MAX_TOLD.1) } else { String::new() };
+    let d = Diagnostic::error(format!("the model has {nodes} that mnc does not support: {}{more}", each.join("; ")));
     d.help("`--set outputs=[\"NAME\"]` cuts the model at a value before them")
 }

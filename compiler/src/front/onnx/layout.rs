@@ -2,9 +2,11 @@
 //! rows, columns or channels by index, and transposing.
 
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 use super::import::{At, Import, Refusal, unsupported};
 use super::view::{C, Factor, H, View, W, cut, row_major, size, whole};
+use crate::front::graph::MAX_TABLE;
 use crate::ir::{NodeId, Shape};
 
 /// The factors of the rows, columns and channels that are wanted.
@@ -12,6 +14,8 @@ pub(super) type Target = [Vec<Factor>; 3];
 
 /// Most blocks that transposes are searched for.
 const MAX_BLOCKS: usize = 7;
+/// Most orders of blocks in one model: a search takes up to a tenth of a second.
+const MAX_SEARCHES: usize = 50;
 
 /// The orders of three blocks, but for the one they have.
 const ORDERS: [[usize; 3]; 5] = [[1, 0, 2], [0, 2, 1], [2, 1, 0], [1, 2, 0], [2, 0, 1]];
@@ -29,7 +33,10 @@ impl<'a> Import<'a> {
         }
         let own = (0..3).all(|axis| target[axis].iter().all(|f| f.axis == axis));
         if own && self.graph.shape(view.node) == shape {
-            let tables: Vec<Option<Vec<usize>>> = (0..3).map(|axis| table(&target[axis])).collect();
+            let mut tables = Vec::with_capacity(3);
+            for factors in target {
+                tables.push(if in_order(factors) { None } else { Some(table(factors)?) });
+            }
             return self.picked(at, view.node, tables.try_into().expect("three axes"));
         }
         self.shuffled(at, view.node, &memory, &wanted, shape)
@@ -66,7 +73,7 @@ impl<'a> Import<'a> {
         }
         let mut order: Vec<usize> = blocks.iter().map(|b| b.0).collect();
         let sizes: HashMap<usize, usize> = blocks.iter().copied().collect();
-        for (cuts, perm) in moves(&order) {
+        for &(cuts, perm) in &*self.moves.of(&order)? {
             let parts = [&order[..cuts.0], &order[cuts.0..cuts.1], &order[cuts.1..]];
             let n = parts.map(|p| p.iter().map(|b| sizes[b]).product::<usize>());
             node = self.renamed(at, node, Shape::hwc(n[0], n[1], n[2]))?;
@@ -232,26 +239,57 @@ pub(super) fn graph_axis(view: &View, shape: Shape, k: usize) -> Option<usize> {
     usual.filter(free).or_else(|| [C, W, H].into_iter().find(free))
 }
 
-/// Which element of its axis each element of the list is; `None` for all in order.
-fn table(factors: &[Factor]) -> Option<Vec<usize>> {
+/// Whether the elements of a whole axis stand in the list in their own order.
+fn in_order(factors: &[Factor]) -> bool {
+    let mut step = 1;
+    factors.iter().rev().all(|f| {
+        let next = step * f.size;
+        f.stride == std::mem::replace(&mut step, next)
+    })
+}
+
+/// Which element of its axis each element of the list is.
+fn table(factors: &[Factor]) -> Result<Vec<usize>, Refusal> {
     let n = size(factors);
-    let all: Vec<usize> = (0..n)
-        .map(|mut i| {
-            factors.iter().rev().fold(0, |at, f| {
-                let digit = i % f.size;
-                i /= f.size;
-                at + digit * f.stride
-            })
+    if n > MAX_TABLE {
+        return unsupported!("(it mixes {n} elements of an axis, more than {MAX_TABLE})");
+    }
+    let place = |mut i: usize| {
+        factors.iter().rev().fold(0, |at, f| {
+            let digit = i % f.size;
+            i /= f.size;
+            at + digit * f.stride
         })
-        .collect();
-    (!all.iter().enumerate().all(|(i, &p)| i == p)).then_some(all)
+    };
+    Ok((0..n).map(place).collect())
 }
 
 /// Where to cut (two positions), and the order of the three parts.
 type Move = ((usize, usize), [usize; 3]);
 
-/// The fewest moves by which `order` becomes sorted.
-fn moves(order: &[usize]) -> Vec<Move> {
+/// The moves that were searched for, by the order that they sort.
+#[derive(Default)]
+pub(super) struct Moves(HashMap<Vec<usize>, Rc<[Move]>>);
+
+impl Moves {
+    /// The fewest moves by which `order` becomes sorted.
+    fn of(&mut self, order: &[usize]) -> Result<Rc<[Move]>, Refusal> {
+        // What matters is which is before which.
+        let ranks: Vec<usize> = order.iter().map(|a| order.iter().filter(|b| *b < a).count()).collect();
+        if let Some(found) = self.0.get(&ranks) {
+            return Ok(found.clone());
+        }
+        if self.0.len() >= MAX_SEARCHES {
+            return unsupported!("(the model mixes axes in more than {MAX_SEARCHES} ways)");
+        }
+        let found: Rc<[Move]> = search(&ranks).into();
+        self.0.insert(ranks, found.clone());
+        Ok(found)
+    }
+}
+
+/// See [`Moves::of`].
+fn search(order: &[usize]) -> Vec<Move> {
     let mut goal = order.to_vec();
     goal.sort_unstable();
     let mut from: HashMap<Vec<usize>, (Vec<usize>, Move)> = HashMap::new();

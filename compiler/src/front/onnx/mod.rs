@@ -15,8 +15,13 @@
 //! 4 elements and its second has not; the net takes it as rows, columns, channels. So does it give results of four axes, but for those
 //! that the model itself has turned to `[1, h, w, c]`, which stay as they are. Every other input or result has the model's own order
 //! of elements. Several inputs are the list `inputs` of `[net]`, each with the keys of `input` (`--set inputs.1.height=64`).
+//!
+//! # Memory and time
+//! A small file can ask for much. Constants, from whatever they come, take at most 64 MiB and 32 bytes for each of the model's files,
+//! and going through them has a bound too ([`budget`]); with all else that is at most 160 MiB and 64 bytes for each.
 
 mod attrs;
+mod budget;
 mod fold;
 mod import;
 mod layout;
@@ -32,7 +37,7 @@ use std::sync::Arc;
 
 use self::proto::Model;
 use self::tensor::External;
-use super::check::{as_identifier, check_frame};
+use super::check::{MAX_ENDS, as_identifier, check_frame};
 use super::{Loaded, Net, graph, labels, sets};
 use crate::diag::{Diagnostic, Diagnostics, Source, Span};
 use crate::ir::verify;
@@ -102,8 +107,12 @@ pub(super) fn net(model: &Model<'_>, path: &Path, set: &[(String, String)], kind
 /// The bytes of the model at `path`.
 pub(super) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
+    let file = std::fs::File::open(path)?;
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    // Without it the last piece of a file could double the memory of all before it.
+    let len = file.metadata()?.len().min(MAX_BYTES + 1);
+    bytes.try_reserve_exact(usize::try_from(len).unwrap_or(usize::MAX)).map_err(std::io::Error::other)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(std::io::Error::other("it is longer than 2 GiB"));
     }
@@ -136,6 +145,10 @@ fn open<'a>(bytes: &'a [u8], shown: &str, warnings: &mut Diagnostics) -> Result<
 /// The names of the results that are wanted.
 fn wanted<'a>(model: &Model<'a>, chosen: Option<&[(String, String, Span)]>) -> Result<Vec<(String, &'a str)>, Diagnostic> {
     let own: Vec<&str> = model.graph.outputs.iter().map(|o| o.name).collect();
+    if own.len() > MAX_ENDS && chosen.is_none() {
+        let d = Diagnostic::error(format!("the model has {} outputs, more than {MAX_ENDS}", own.len()));
+        return Err(d.help("choose among them: `--set outputs=[\"NAME\"]`"));
+    }
     let Some(chosen) = chosen else {
         // Two names may be one when they are cleaned, or from the start.
         let mut all: Vec<(String, &str)> = Vec::new();

@@ -62,10 +62,10 @@ impl<'a> Import<'a> {
         at: &At<'_, 'a>,
         node: NodeId,
         axis: usize,
-        positions: &[Option<usize>],
+        positions: impl Iterator<Item = Option<usize>>,
         fill: f32,
     ) -> Result<NodeId, Refusal> {
-        let table = positions.iter().map(|p| p.map_or(Gather::FILL, index)).collect();
+        let table = positions.map(|p| p.map_or(Gather::FILL, index)).collect();
         let mut gather = Gather { rows: None, columns: None, channels: None, fill: Real::new(fill) };
         match axis {
             H => gather.rows = Some(table),

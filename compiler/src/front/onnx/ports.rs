@@ -1,11 +1,12 @@
 //! The inputs of a model: how they lie in the graph, and what `[net]` of a spec says of them.
 
+use super::fold::few;
 use super::import::{Port, clean};
 use super::proto::{Model, Node, ValueInfo};
 use super::tensor::{count, kind_name};
 use super::view::{View, row_major};
 use crate::diag::{Diagnostic, Diagnostics, Span};
-use crate::front::check::Frame;
+use crate::front::check::{Frame, MAX_ENDS};
 use crate::front::value::{Kind, Table, Value};
 use crate::ir::{NodeId, Shape};
 
@@ -41,6 +42,9 @@ pub(super) fn inputs<'a>(model: &Model<'a>) -> Result<Vec<Input<'a>>, Diagnostic
     if all.is_empty() {
         return Err(Diagnostic::error("the model has no input"));
     }
+    if all.len() > MAX_ENDS {
+        return Err(Diagnostic::error(format!("the model has {} inputs, more than {MAX_ENDS}", all.len())));
+    }
     let mut inputs: Vec<Input<'a>> = Vec::new();
     for info in all {
         let mut input = input(info, model)?;
@@ -61,6 +65,7 @@ fn input<'a>(info: &ValueInfo<'a>, model: &Model<'a>) -> Result<Input<'a>, Diagn
     let Some(dims) = &info.dims else {
         return Err(Diagnostic::error(format!("the model does not say how many axes its input `{name}` has")));
     };
+    few(dims.len()).map_err(|e| Diagnostic::error(format!("the model's input `{name}`: {e}")))?;
     let mut sizes = Vec::with_capacity(dims.len());
     for (i, d) in dims.iter().enumerate() {
         sizes.push(match d {

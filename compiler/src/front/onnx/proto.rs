@@ -1,15 +1,17 @@
 //! The messages of `onnx.proto`, as far as they are read: borrowed from the file's bytes, sub-messages taken apart on demand.
 //!
 //! The wire format is `buffa`'s; here stand the field numbers (github.com/onnx/onnx, `onnx/onnx.proto`, IR version 13). Nothing of a
-//! message that may be large is copied, so a file costs no more memory than its own size and a constant a node; what a newer
-//! version adds is skipped.
+//! message that may be large is copied but packed integers, which grow from a byte to eight; nodes and names, which may be of two
+//! bytes each, are counted. What a newer version adds is skipped.
 
 use buffa::DecodeError;
 use buffa::encoding::{Tag, WireType, decode_varint, skip_field};
 use buffa::types::{borrow_bytes, decode_fixed32, decode_fixed64};
 
-/// Most nodes, initialisers, inputs or outputs of a graph.
+/// Most nodes or initialisers of a graph.
 const MAX_ENTRIES: usize = 100_000;
+/// Most inputs, outputs and attributes of all nodes together.
+pub(in crate::front) const MAX_OPERANDS: usize = 400_000;
 
 /// Why bytes are not the message they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,14 +84,16 @@ fn push<T>(list: &mut Vec<T>, item: T, what: &str) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// A repeated scalar, packed or not: `one` reads an element off the front of packed bytes.
+/// A repeated scalar, packed or not: `one` reads an element off the front of packed bytes, of which there are `count`.
 fn repeated<T>(
     list: &mut Vec<T>,
     field: Field<'_>,
+    count: impl Fn(&[u8]) -> usize,
     one: impl Fn(&mut &[u8]) -> Result<T, Malformed>,
     single: impl Fn(Field<'_>) -> Result<T, Malformed>,
 ) -> Result<(), Malformed> {
     if let Field::Bytes(mut packed) = field {
+        list.reserve_exact(count(packed));
         while !packed.is_empty() {
             list.push(one(&mut packed)?);
         }
@@ -100,7 +104,9 @@ fn repeated<T>(
 }
 
 fn ints(list: &mut Vec<i64>, field: Field<'_>) -> Result<(), Malformed> {
-    repeated(list, field, |b| Ok(decode_varint(b)?.cast_signed()), |f| f.int())
+    // The last byte of each has no highest bit.
+    let count = |packed: &[u8]| packed.iter().filter(|&&b| b < 128).count();
+    repeated(list, field, count, |b| Ok(decode_varint(b)?.cast_signed()), |f| f.int())
 }
 
 fn floats(list: &mut Vec<f32>, field: Field<'_>) -> Result<(), Malformed> {
@@ -108,6 +114,7 @@ fn floats(list: &mut Vec<f32>, field: Field<'_>) -> Result<(), Malformed> {
     repeated(
         list,
         field,
+        |packed| packed.len() / 4,
         |b| Ok(f32::from_bits(decode_fixed32(b)?)),
         |f| if let Field::Fixed32(bits) = f { Ok(f32::from_bits(bits)) } else { Err(wrong()) },
     )
@@ -118,6 +125,7 @@ fn doubles(list: &mut Vec<f64>, field: Field<'_>) -> Result<(), Malformed> {
     repeated(
         list,
         field,
+        |packed| packed.len() / 8,
         |b| Ok(f64::from_bits(decode_fixed64(b)?)),
         |f| if let Field::Fixed64(bits) = f { Ok(f64::from_bits(bits)) } else { Err(wrong()) },
     )
@@ -140,6 +148,8 @@ pub(in crate::front) struct Model<'a> {
     pub(in crate::front) has_graph: bool,
     /// Pictures have rows, columns and channels in this order.
     pub(in crate::front) channels_last: bool,
+    /// Length of the file.
+    pub(in crate::front) bytes: usize,
 }
 
 /// `GraphProto`
@@ -231,7 +241,7 @@ pub(in crate::front) struct Attribute<'a> {
 
 impl<'a> Model<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let mut model = Model::default();
+        let mut model = Model { bytes: bytes.len(), ..Model::default() };
         fields(bytes, |number, field| {
             match number {
                 1 => model.ir_version = field.int()?,
@@ -277,9 +287,17 @@ impl<'a> Model<'a> {
 impl<'a> Graph<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut graph = Graph::default();
+        let mut operands = 0;
         fields(bytes, |number, field| {
             match number {
-                1 => push(&mut graph.nodes, Node::read(field.bytes()?)?, "nodes")?,
+                1 => {
+                    let node = Node::read(field.bytes()?)?;
+                    operands += node.inputs.len() + node.outputs.len() + node.attributes.len();
+                    if operands > MAX_OPERANDS {
+                        return Err(Malformed(format!("its nodes have more than {MAX_OPERANDS} inputs, outputs and attributes")));
+                    }
+                    push(&mut graph.nodes, node, "nodes")?;
+                }
                 2 => graph.name = field.text()?,
                 5 => {
                     let tensor = field.bytes()?;

@@ -7,11 +7,15 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use super::proto::TensorData;
+use super::budget::Budget;
+use super::import::Refusal;
+use super::proto::{Constant, TensorData};
 use crate::front::half;
 
-/// Most elements of one constant, and of all that folding makes.
+/// Most elements of one constant.
 pub(super) const MAX_ELEMENTS: usize = 1 << 27;
+/// Most axes of a tensor: numpy has no more. Every node says all of them again.
+pub(super) const MAX_RANK: usize = 32;
 
 /// Elements.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +23,17 @@ pub(super) enum Data {
     Float(Vec<f32>),
     Int(Vec<i64>),
     Bool(Vec<bool>),
+}
+
+impl Data {
+    /// Bytes of an element in memory.
+    pub(super) fn each(&self) -> usize {
+        match self {
+            Data::Float(_) => size_of::<f32>(),
+            Data::Int(_) => size_of::<i64>(),
+            Data::Bool(_) => size_of::<bool>(),
+        }
+    }
 }
 
 /// A constant.
@@ -48,6 +63,11 @@ impl Tensor {
             Data::Int(v) => v.len(),
             Data::Bool(v) => v.len(),
         }
+    }
+
+    /// Bytes that it counts for: of an empty one what its other dimensions make room for.
+    pub(super) fn bytes(&self) -> usize {
+        room_of(&self.dims).saturating_mul(self.data.each())
     }
 
     pub(super) fn floats(&self) -> Option<&[f32]> {
@@ -84,6 +104,16 @@ pub(super) fn count(dims: &[usize]) -> Option<usize> {
 pub(super) fn bounded(dims: &[usize], max: usize) -> Option<usize> {
     let room = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))?;
     (room <= max).then(|| dims.iter().product())
+}
+
+/// The product of `dims` with 1 for 0.
+fn room_of(dims: &[usize]) -> usize {
+    dims.iter().fold(1, |n, &d| n.saturating_mul(d.max(1)))
+}
+
+/// The beginning of `all` for a message: a hostile file's lists have no end.
+pub(super) fn shown<T: std::fmt::Debug>(all: &[T]) -> String {
+    if all.len() <= MAX_RANK { format!("{all:?}") } else { format!("{:?} and {} more", &all[..MAX_RANK], all.len() - MAX_RANK) }
 }
 
 /// The name of an element type and its bytes in raw data.
@@ -125,6 +155,8 @@ pub(super) struct External {
     open: HashMap<String, (File, u64)>,
     /// All paths that were read, for rebuild tracking.
     pub(super) files: Vec<PathBuf>,
+    /// Bytes of all of them.
+    held: usize,
 }
 
 impl External {
@@ -135,7 +167,7 @@ impl External {
             _ => PathBuf::from("."),
         };
         let home = path.canonicalize().ok().and_then(|p| Some(p.parent()?.to_path_buf()));
-        Self { folder, home, open: HashMap::new(), files: Vec::new() }
+        Self { folder, home, open: HashMap::new(), files: Vec::new(), held: 0 }
     }
 
     /// The bytes that `entries` of a tensor of `need` bytes name.
@@ -151,6 +183,7 @@ impl External {
         }
         if !self.open.contains_key(location) {
             let opened = self.open(location)?;
+            self.held = self.held.saturating_add(usize::try_from(opened.1).unwrap_or(usize::MAX));
             self.open.insert(location.to_owned(), opened);
         }
         let (file, size) = self.open.get_mut(location).expect("just opened");
@@ -191,37 +224,63 @@ impl External {
 ///
 /// # Errors
 /// What is wrong with it, to be read after its name.
-pub(super) fn decode(bytes: &[u8], external: &mut External) -> Result<Tensor, String> {
-    tensor(&TensorData::read(bytes).map_err(|e| e.to_string())?, external)
+pub(super) fn decode(bytes: &[u8], external: &mut External, budget: &mut Budget) -> Result<Tensor, Refusal> {
+    tensor(TensorData::read(bytes)?, external, budget)
 }
 
-/// The same of a message that was read.
+/// The same of a constant of the model.
 ///
 /// # Errors
 /// As [`decode`].
-pub(super) fn tensor(proto: &TensorData<'_>, external: &mut External) -> Result<Tensor, String> {
+pub(super) fn read(constant: &Constant<'_>, external: &mut External, budget: &mut Budget) -> Result<Tensor, Refusal> {
+    match constant {
+        Constant::Message(bytes) => decode(bytes, external, budget),
+        // Its data is borrowed.
+        Constant::Given(data) => tensor(data.clone(), external, budget),
+    }
+}
+
+fn tensor(proto: TensorData<'_>, external: &mut External, budget: &mut Budget) -> Result<Tensor, Refusal> {
+    if proto.dims.len() > MAX_RANK {
+        return Err(format!("it has {} axes, more than {MAX_RANK}", proto.dims.len()).into());
+    }
     let dims: Option<Vec<usize>> = proto.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
     let dims = dims.ok_or("it has a negative dimension")?;
     let n = count(&dims).ok_or_else(|| format!("a constant of shape {dims:?} is too large"))?;
     let (name, size) = kind(proto.kind);
     if size == 0 {
-        return Err(format!("constants of type {name} (number {}) are not supported", proto.kind));
+        return Err(format!("constants of type {name} (number {}) are not supported", proto.kind).into());
     }
     let owned;
     let raw = if proto.is_external {
+        let held = external.held;
         owned = external.read(&proto.external, n * size)?;
+        budget.hold(external.held - held);
         Some(owned.as_slice())
     } else {
         proto.raw
     };
+    let there = match (raw, proto.kind) {
+        (Some(raw), _) if raw.len() != n * size => {
+            return Err(format!("it has {} bytes of data where {n} elements of {name} need {}", raw.len(), n * size).into());
+        }
+        (Some(_), _) => n,
+        (None, 1) => proto.floats.len(),
+        (None, 11) => proto.doubles.len(),
+        (None, _) => proto.ints.len(),
+    };
+    if there != n {
+        return Err(format!("its list of {there} elements does not have the {n} that its shape {dims:?} needs").into());
+    }
+    let each = match proto.kind {
+        1 | 10 | 11 | 16 => size_of::<f32>(),
+        9 => size_of::<bool>(),
+        _ => size_of::<i64>(),
+    };
+    budget.take(room_of(&dims).saturating_mul(each))?;
     let data = match raw {
-        Some(raw) if raw.len() != n * size => {
-            return Err(format!("it has {} bytes of data where {n} elements of {name} need {}", raw.len(), n * size));
-        }
         Some(raw) => from_raw(proto.kind, raw),
-        None => {
-            typed(proto, n).ok_or_else(|| format!("its list of elements does not have the {n} that its shape {dims:?} needs"))?
-        }
+        None => typed(proto),
     };
     Ok(Tensor { dims, data })
 }
@@ -250,16 +309,16 @@ fn from_raw(kind: i64, raw: &[u8]) -> Data {
     }
 }
 
-/// Elements from the typed lists; `None` if they are not `n`.
-fn typed(proto: &TensorData<'_>, n: usize) -> Option<Data> {
-    let ints = |f: fn(i64) -> f32| (proto.ints.len() == n).then(|| Data::Float(proto.ints.iter().map(|&i| f(i)).collect()));
+/// Elements from the typed list that the element type stands in.
+fn typed(proto: TensorData<'_>) -> Data {
+    // Halves are written as the integers that their bits are.
+    let halves = |f: fn([u8; 2]) -> f32| Data::Float(proto.ints.iter().map(|&i| f((i as u16).to_le_bytes())).collect());
     match proto.kind {
-        1 => (proto.floats.len() == n).then(|| Data::Float(proto.floats.clone())),
-        11 => (proto.doubles.len() == n).then(|| Data::Float(proto.doubles.iter().map(|&d| d as f32).collect())),
-        // halves are written as the integers that their bits are
-        10 => ints(|i| half::f16((i as u16).to_le_bytes())),
-        16 => ints(|i| half::bf16((i as u16).to_le_bytes())),
-        9 => (proto.ints.len() == n).then(|| Data::Bool(proto.ints.iter().map(|&i| i != 0).collect())),
-        _ => (proto.ints.len() == n).then(|| Data::Int(proto.ints.clone())),
+        1 => Data::Float(proto.floats),
+        11 => Data::Float(proto.doubles.iter().map(|&d| d as f32).collect()),
+        10 => halves(half::f16),
+        16 => halves(half::bf16),
+        9 => Data::Bool(proto.ints.iter().map(|&i| i != 0).collect()),
+        _ => Data::Int(proto.ints),
     }
 }

@@ -9,6 +9,9 @@
 //! by `--set`, one diagnostic names everything that is not supported. Pictures are `[1, h, w, c]`, as in the net. Inputs and outputs
 //! are called as the model's signature calls them, else as its tensors.
 //!
+//! So do the bounds of memory and time: 160 MiB and 64 bytes for each of the file, however many tensors and operators share one
+//! buffer, name or table of it.
+//!
 //! Only the first graph is read. Quantised models are refused: what they compute is not what floats do.
 
 mod names;
@@ -19,7 +22,7 @@ mod schema;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use self::nodes::{Attr, INT4, INT8, INT16, Ints, Node, UINT8, Writer, onnx_kind};
+use self::nodes::{Attr, INT4, INT8, INT16, Ints, Name, Node, UINT8, Writer, onnx_kind, shown};
 use self::schema::Model;
 use super::onnx::proto;
 use super::{Loaded, onnx};
@@ -54,7 +57,7 @@ pub(super) fn load(path: &Path, set: &[(String, String)], weights: Option<&Path>
     }
     let Writer { names, nodes, ints, .. } = writer;
     let little: Vec<Vec<u8>> = ints.iter().map(|i| i.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-    let written = written(&model, &names, &nodes, &ints, &little);
+    let written = proto::Model { bytes: bytes.len(), ..written(&model, &names, &nodes, &ints, &little) };
     let by = if model.description.is_empty() { String::new() } else { format!(", {}", model.description) };
     Ok((onnx::net(&written, path, set, &format!("TFLite{by}"))?, Diagnostics::new()))
 }
@@ -84,7 +87,7 @@ fn of_floats(model: &Model<'_>, shown: &str) -> Result<(), Diagnostic> {
 /// The model in ONNX's terms; `little` are the bytes of `ints`.
 fn written<'a>(
     model: &Model<'a>,
-    names: &'a [String],
+    names: &'a [Name],
     nodes: &'a [Node],
     ints: &'a [Ints],
     little: &'a [Vec<u8>],
@@ -96,17 +99,17 @@ fn written<'a>(
     for (tensor, name) in model.tensors.iter().zip(names) {
         if let Some(raw) = tensor.data {
             let dims = tensor.dims.iter().map(|&d| d.into()).collect();
-            initializers.push((name, data(onnx_kind(tensor.kind), dims, raw)));
+            initializers.push((&**name, data(onnx_kind(tensor.kind), dims, raw)));
         }
     }
-    initializers.extend(ints.iter().zip(little).map(|(i, raw)| (i.name.as_str(), data(INT, i.dims.clone(), raw))));
+    initializers.extend(ints.iter().zip(little).map(|(i, raw)| (&*i.name, data(INT, i.dims.clone(), raw))));
     let end = |&(tensor, _): &(usize, Option<String>)| {
         let t = &model.tensors[tensor];
         let dims = t.signature.iter().map(|&d| (d >= 0).then_some(d.into())).collect();
         proto::ValueInfo { name: &names[tensor], kind: onnx_kind(t.kind), dims: Some(dims) }
     };
     let graph = proto::Graph {
-        nodes: nodes.iter().map(node).collect(),
+        nodes: nodes.iter().map(|n| node(n, names)).collect(),
         initializers,
         inputs: model.inputs.iter().map(end).collect(),
         outputs: model.outputs.iter().map(end).collect(),
@@ -115,7 +118,7 @@ fn written<'a>(
     proto::Model { opset: OPSET, graph, has_graph: true, channels_last: true, ..proto::Model::default() }
 }
 
-fn node(node: &Node) -> proto::Node<'_> {
+fn node<'a>(node: &'a Node, names: &'a [Name]) -> proto::Node<'a> {
     let given = node.attrs.iter().map(|(name, value)| {
         let mut attribute = proto::Attribute { name, ..proto::Attribute::default() };
         match value {
@@ -127,11 +130,11 @@ fn node(node: &Node) -> proto::Node<'_> {
         attribute
     });
     proto::Node {
-        name: &node.name,
+        name: shown(names, node.result),
         op: &node.op,
         called: &node.called,
-        inputs: node.inputs.iter().map(String::as_str).collect(),
-        outputs: node.outputs.iter().map(String::as_str).collect(),
+        inputs: node.inputs.iter().map(|n| &**n).collect(),
+        outputs: node.outputs.iter().map(|n| &**n).collect(),
         given: given.collect(),
         ..proto::Node::default()
     }

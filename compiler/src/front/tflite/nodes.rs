@@ -1,7 +1,15 @@
 //! What TFLite's operators are written as: nodes as ONNX has them, which own their text, for the ONNX front end to import.
 
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use super::names;
-use super::schema::{Malformed, Model, Operator, Table};
+use super::schema::{MAX_ENTRIES, MAX_RANK, Malformed, Model, Operator, Table};
+
+/// What a value is called. A small file can read one long name many times.
+pub(super) type Name = Rc<str>;
+/// Longest name of an operator that is not supported.
+const MAX_OP: usize = 200;
 
 /// An attribute's value.
 #[derive(Debug, Clone)]
@@ -18,13 +26,13 @@ pub(super) struct Node {
     /// ONNX's operator.
     pub(super) op: String,
     /// TFLite's.
-    pub(super) called: String,
-    /// What users know it by: its result's name in the file.
-    pub(super) name: String,
+    pub(super) called: Name,
+    /// The tensor whose name users know it by: its first result.
+    pub(super) result: Option<usize>,
     /// Names of values; empty for an optional one that is absent.
-    pub(super) inputs: Vec<String>,
+    pub(super) inputs: Vec<Name>,
     /// Names of values.
-    pub(super) outputs: Vec<String>,
+    pub(super) outputs: Vec<Name>,
     pub(super) attrs: Vec<(&'static str, Attr)>,
 }
 
@@ -32,7 +40,7 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) struct Ints {
     /// Of the value.
-    pub(super) name: String,
+    pub(super) name: Name,
     /// No axes for a single number.
     pub(super) dims: Vec<i64>,
     pub(super) values: Vec<i64>,
@@ -58,7 +66,9 @@ pub(super) use unsupported;
 pub(super) struct Writer<'m, 'a> {
     pub(super) model: &'m Model<'a>,
     /// Names of all tensors, each unlike the others.
-    pub(super) names: Vec<String>,
+    pub(super) names: Vec<Name>,
+    /// TFLite's names of the model's codes.
+    called: Vec<Name>,
     pub(super) nodes: Vec<Node>,
     pub(super) ints: Vec<Ints>,
     /// Values made so far that no tensor of the file is.
@@ -71,9 +81,9 @@ pub(super) struct At<'m, 'a> {
     /// Its options; every field is at its default where there are none.
     pub(super) options: Options<'a>,
     /// TFLite's name.
-    pub(super) called: String,
-    /// Its first result's name.
-    name: String,
+    pub(super) called: Name,
+    /// Its first result.
+    result: Option<usize>,
 }
 
 /// A table of options, or none.
@@ -109,7 +119,12 @@ impl Options<'_> {
 
 impl<'m, 'a> Writer<'m, 'a> {
     pub(super) fn new(model: &'m Model<'a>) -> Self {
-        Self { names: unique_names(model), model, nodes: Vec::new(), ints: Vec::new(), fresh: 0 }
+        let called = model.codes.iter().map(|code| match names::name(code.builtin) {
+            Some("CUSTOM") => format!("custom operator {}", code.custom).into(),
+            Some(name) => name.into(),
+            None => format!("operator number {}", code.builtin).into(),
+        });
+        Self { names: unique_names(model), called: called.collect(), model, nodes: Vec::new(), ints: Vec::new(), fresh: 0 }
     }
 
     /// Writes one operator.
@@ -118,16 +133,8 @@ impl<'m, 'a> Writer<'m, 'a> {
             return Err(Malformed(format!("there is no operator code {} among {}", op.code, self.model.codes.len())));
         };
         let builtin = names::name(code.builtin);
-        let called = match builtin {
-            Some("CUSTOM") => format!("custom operator {}", code.custom),
-            Some(name) => name.to_owned(),
-            None => format!("operator number {}", code.builtin),
-        };
-        let name = op.outputs.first().map_or_else(String::new, |&o| {
-            // A fused operator is called after all that it was made of; the first will do.
-            self.names[o].split(';').next().unwrap_or_default().to_owned()
-        });
-        let at = At { op, options: Options(op.options), called, name };
+        let called = self.called[op.code].clone();
+        let at = At { op, options: Options(op.options), called, result: op.outputs.first().copied() };
         let first = self.nodes.len();
         let results = match super::ops::convert(self, &at, builtin.unwrap_or_default()) {
             Ok(results) => results,
@@ -135,38 +142,41 @@ impl<'m, 'a> Writer<'m, 'a> {
             Err(Refusal::Unsupported(what)) => {
                 self.nodes.truncate(first);
                 // The import says so, together with all else that is not supported.
-                let op_name = if what.is_empty() { at.called.clone() } else { format!("{} {what}", at.called) };
+                let op_name = if what.is_empty() { at.called.to_string() } else { format!("{} {what}", at.called) };
+                let op_name: String = op_name.chars().take(MAX_OP).collect();
                 let inputs = op.inputs.iter().flatten().map(|&i| self.names[i].clone()).collect();
                 let outputs = op.outputs.iter().map(|&o| self.names[o].clone()).collect();
                 self.push(&at, &op_name, inputs, outputs, Vec::new());
                 return Ok(());
             }
         };
+        let mut made: HashMap<Name, (usize, usize)> = HashMap::new();
+        for (node, of) in self.nodes.iter().enumerate().skip(first) {
+            made.extend(of.outputs.iter().enumerate().map(|(i, output)| (output.clone(), (node, i))));
+        }
         for (result, &tensor) in results.into_iter().zip(&op.outputs) {
-            self.result(&at, first, result, tensor);
+            let name = self.names[tensor].clone();
+            // Nobody reads a last value yet, so it can have another name; but one only.
+            match made.remove(&result) {
+                Some((node, i)) => self.nodes[node].outputs[i] = name,
+                None => self.push(&at, "Identity", vec![result], vec![name], Vec::new()),
+            }
+        }
+        if self.nodes.len() > MAX_ENTRIES {
+            return Err(Malformed(format!("its operators are more than {MAX_ENTRIES} nodes")));
         }
         Ok(())
     }
 
-    /// Gives the value `result` of one of the nodes from `first` on the name of `tensor`.
-    fn result(&mut self, at: &At<'_, '_>, first: usize, result: String, tensor: usize) {
-        let name = self.names[tensor].clone();
-        // Nobody reads a last value yet.
-        match self.nodes[first..].iter_mut().flat_map(|n| &mut n.outputs).find(|o| **o == result) {
-            Some(output) => *output = name,
-            None => self.push(at, "Identity", vec![result], vec![name], Vec::new()),
-        }
+    fn push(&mut self, at: &At<'_, '_>, op: &str, inputs: Vec<Name>, outputs: Vec<Name>, attrs: Vec<(&'static str, Attr)>) {
+        let (op, called, result) = (op.to_owned(), at.called.clone(), at.result);
+        self.nodes.push(Node { op, called, result, inputs, outputs, attrs });
     }
 
-    fn push(&mut self, at: &At<'_, '_>, op: &str, inputs: Vec<String>, outputs: Vec<String>, attrs: Vec<(&'static str, Attr)>) {
-        let (op, called, name) = (op.to_owned(), at.called.clone(), at.name.clone());
-        self.nodes.push(Node { op, called, name, inputs, outputs, attrs });
-    }
-
-    fn fresh(&mut self) -> String {
+    fn fresh(&mut self) -> Name {
         self.fresh += 1;
         // No tensor's name has this character.
-        format!("\u{1}{}", self.fresh)
+        format!("\u{1}{}", self.fresh).into()
     }
 
     /// A node of several results.
@@ -174,31 +184,31 @@ impl<'m, 'a> Writer<'m, 'a> {
         &mut self,
         at: &At<'_, '_>,
         op: &str,
-        inputs: Vec<String>,
+        inputs: Vec<Name>,
         n: usize,
         attrs: Vec<(&'static str, Attr)>,
-    ) -> Vec<String> {
-        let outputs: Vec<String> = (0..n).map(|_| self.fresh()).collect();
+    ) -> Vec<Name> {
+        let outputs: Vec<Name> = (0..n).map(|_| self.fresh()).collect();
         self.push(at, op, inputs, outputs.clone(), attrs);
         outputs
     }
 
     /// A node of one result.
-    pub(super) fn node(&mut self, at: &At<'_, '_>, op: &str, inputs: Vec<String>, attrs: Vec<(&'static str, Attr)>) -> String {
+    pub(super) fn node(&mut self, at: &At<'_, '_>, op: &str, inputs: Vec<Name>, attrs: Vec<(&'static str, Attr)>) -> Name {
         let output = self.fresh();
         self.push(at, op, inputs, vec![output.clone()], attrs);
         output
     }
 
     /// A constant list of integers.
-    pub(super) fn list(&mut self, values: Vec<i64>) -> String {
+    pub(super) fn list(&mut self, values: Vec<i64>) -> Name {
         let (name, dims) = (self.fresh(), vec![values.len() as i64]);
         self.ints.push(Ints { name: name.clone(), dims, values });
         name
     }
 
     /// A constant integer.
-    pub(super) fn number(&mut self, value: i64) -> String {
+    pub(super) fn number(&mut self, value: i64) -> Name {
         let name = self.fresh();
         self.ints.push(Ints { name: name.clone(), dims: Vec::new(), values: vec![value] });
         name
@@ -210,22 +220,22 @@ impl<'m, 'a> Writer<'m, 'a> {
     }
 
     /// The name of input `i`, empty where it is absent.
-    pub(super) fn optional(&self, at: &At<'_, '_>, i: usize) -> String {
-        self.tensor(at, i).map_or_else(String::new, |t| self.names[t].clone())
+    pub(super) fn optional(&self, at: &At<'_, '_>, i: usize) -> Name {
+        self.tensor(at, i).map_or_else(|| "".into(), |t| self.names[t].clone())
     }
 
     /// The tensor that is input `i`.
     pub(super) fn given(&self, at: &At<'_, '_>, i: usize) -> Result<usize, Malformed> {
-        self.tensor(at, i).ok_or_else(|| Malformed(format!("{} `{}` has no input {i}", at.called, at.name)))
+        self.tensor(at, i).ok_or_else(|| Malformed(format!("{} `{}` has no input {i}", at.called, shown(&self.names, at.result))))
     }
 
     /// The name of input `i`.
-    pub(super) fn input(&self, at: &At<'_, '_>, i: usize) -> Result<String, Malformed> {
+    pub(super) fn input(&self, at: &At<'_, '_>, i: usize) -> Result<Name, Malformed> {
         self.given(at, i).map(|t| self.names[t].clone())
     }
 
     /// All inputs.
-    pub(super) fn inputs(&self, at: &At<'_, '_>) -> Vec<String> {
+    pub(super) fn inputs(&self, at: &At<'_, '_>) -> Vec<Name> {
         (0..at.op.inputs.len()).map(|i| self.optional(at, i)).collect()
     }
 
@@ -238,6 +248,10 @@ impl<'m, 'a> Writer<'m, 'a> {
     pub(super) fn constant(&self, at: &At<'_, '_>, i: usize, what: &str) -> Result<Vec<i64>, Refusal> {
         let tensor = &self.model.tensors[self.given(at, i)?];
         let Some(data) = tensor.data else { return unsupported!("with computed {what}") };
+        // No list is longer than the axes or results that it is of, and all operators may read one.
+        if data.len() > 8 * at.op.outputs.len().max(2 * MAX_RANK) {
+            return Err(Malformed(format!("the {what} of a {} are {} bytes", at.called, data.len())).into());
+        }
         match tensor.kind {
             INT32 => Ok(data.as_chunks().0.iter().map(|&b| i64::from(i32::from_le_bytes(b))).collect()),
             INT64 => Ok(data.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)).collect()),
@@ -284,19 +298,25 @@ pub(super) fn onnx_kind(kind: i8) -> i64 {
 }
 
 /// A name for every tensor: its own, those of inputs and outputs as the signature has them, and a number where another has it too.
-fn unique_names(model: &Model<'_>) -> Vec<String> {
-    let mut names: Vec<String> = model.tensors.iter().map(|t| t.name.replace('\u{1}', "_")).collect();
+fn unique_names(model: &Model<'_>) -> Vec<Name> {
+    let mut names: Vec<Name> = model.tensors.iter().map(|t| t.name.replace('\u{1}', "_").into()).collect();
     for (i, name) in model.inputs.iter().chain(&model.outputs) {
         if let Some(name) = name {
-            names[*i] = name.replace('\u{1}', "_");
+            names[*i] = name.replace('\u{1}', "_").into();
         }
     }
     let mut seen = std::collections::HashSet::new();
     for (i, name) in names.iter_mut().enumerate() {
         if name.is_empty() || !seen.insert(name.clone()) {
-            *name = format!("{name}#{i}");
+            *name = format!("{name}#{i}").into();
             seen.insert(name.clone());
         }
     }
     names
+}
+
+/// What users know an operator by whose first result is `result`. One that was fused is called after all that it was made of; the
+/// first will do.
+pub(super) fn shown(names: &[Name], result: Option<usize>) -> &str {
+    result.map_or("", |o| names[o].split(';').next().unwrap_or_default())
 }

@@ -9,11 +9,11 @@
 mod axes;
 mod window;
 
-use super::nodes::{At, Attr, FLOAT16, FLOAT32, Refusal, Writer, onnx_kind, unsupported};
+use super::nodes::{At, Attr, FLOAT16, FLOAT32, Name, Refusal, Writer, onnx_kind, unsupported};
 use super::schema::Malformed;
 
 /// The names of an operator's results.
-type Results = Result<Vec<String>, Refusal>;
+type Results = Result<Vec<Name>, Refusal>;
 
 /// The axes of a picture as TFLite has them, for ONNX, and back.
 const TO_NCHW: [i64; 4] = [0, 3, 1, 2];
@@ -127,7 +127,7 @@ fn single(w: &mut Writer<'_, '_>, at: &At<'_, '_>, op: &str, attrs: Vec<(&'stati
     Ok(vec![w.node(at, op, inputs, attrs)])
 }
 
-fn permuted(w: &mut Writer<'_, '_>, at: &At<'_, '_>, x: String, order: &[i64]) -> String {
+fn permuted(w: &mut Writer<'_, '_>, at: &At<'_, '_>, x: Name, order: &[i64]) -> Name {
     w.node(at, "Transpose", vec![x], vec![("perm", Attr::Ints(order.to_vec()))])
 }
 
@@ -137,7 +137,7 @@ fn clip(w: &mut Writer<'_, '_>, at: &At<'_, '_>, min: f32, max: f32) -> Results 
     Ok(vec![clipped(w, at, x, min, max)])
 }
 
-fn clipped(w: &mut Writer<'_, '_>, at: &At<'_, '_>, x: String, min: f32, max: f32) -> String {
+fn clipped(w: &mut Writer<'_, '_>, at: &At<'_, '_>, x: Name, min: f32, max: f32) -> Name {
     w.node(at, "Clip", vec![x], vec![("min", Attr::Float(min)), ("max", Attr::Float(max))])
 }
 
@@ -148,7 +148,7 @@ fn activation(w: &mut Writer<'_, '_>, at: &At<'_, '_>, number: i8) -> Results {
 }
 
 /// `x` with the `ActivationFunctionType` of this number behind it.
-fn activated(w: &mut Writer<'_, '_>, at: &At<'_, '_>, x: String, number: i8) -> Result<String, Refusal> {
+fn activated(w: &mut Writer<'_, '_>, at: &At<'_, '_>, x: Name, number: i8) -> Result<Name, Refusal> {
     Ok(match number {
         0 => x,
         1 => w.node(at, "Relu", vec![x], Vec::new()),
@@ -210,7 +210,7 @@ fn fully_connected(w: &mut Writer<'_, '_>, at: &At<'_, '_>) -> Results {
 
 /// `BATCH_MATMUL`
 fn mat_mul(w: &mut Writer<'_, '_>, at: &At<'_, '_>) -> Results {
-    let mut x = [String::new(), String::new()];
+    let mut x = [Name::from(""), Name::from("")];
     for (i, x) in x.iter_mut().enumerate() {
         let tensor = w.given(at, i)?;
         let rank = w.dims(tensor).len() as i64;

@@ -3,20 +3,24 @@
 //! The wire format is `planus`'s, which checks every offset and length where it is followed, so nothing of a hostile file reaches
 //! beyond it; here stand the field numbers (github.com/tensorflow/tensorflow, `tensorflow/lite/schema/schema.fbs`, version 3). A
 //! table need not be read whole: what a newer version adds is not looked at. Lists take no more memory than the file has bytes
-//! for them, but several may stand at one place: those of operators are counted ([`MAX_OPERANDS`]).
+//! for them, but many tables, lists and names may stand at one place: all are counted.
 
 use planus::errors::ErrorKind;
 use planus::table_reader::Table as Wire;
 use planus::{SliceWithStartOffset, TableRead};
 
+use crate::front::check::MAX_ENDS;
+use crate::front::onnx::proto::MAX_OPERANDS;
+
 /// Bytes 4 to 8 of every file.
 const IDENTIFIER: &[u8] = b"TFL3";
 /// Most operators, tensors or buffers.
-const MAX_ENTRIES: usize = 100_000;
-/// Most bytes of a name.
+pub(super) const MAX_ENTRIES: usize = 50_000;
+/// Most axes of a tensor.
+pub(super) const MAX_RANK: usize = 32;
+/// Most bytes of a name, and of all names.
 const MAX_TEXT: usize = 1024;
-/// Most operands of all operators together.
-const MAX_OPERANDS: usize = 4_000_000;
+const MAX_TEXTS: usize = 16 << 20;
 
 /// Why bytes are not the table they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -181,12 +185,27 @@ impl<'a> Model<'a> {
         if model.int(0, 0)? != 3 {
             return Err(Malformed(format!("it is of version {} of the format, not 3", model.int(0, 0)?)));
         }
-        let codes = model.tables(1)?.iter().map(Code::read).collect::<Result<_, _>>()?;
+        let mut texts = 0;
+        let mut count = |text: &str| {
+            texts += text.len();
+            if texts > MAX_TEXTS { Err(Malformed(format!("its names have more than {MAX_TEXTS} bytes"))) } else { Ok(()) }
+        };
+        let mut codes = Vec::new();
+        for table in model.tables(1)? {
+            let code = Code::read(&table)?;
+            count(&code.custom)?;
+            codes.push(code);
+        }
         let buffers = model.tables(4)?;
         let buffers: Vec<Option<&[u8]>> = buffers.iter().map(|b| buffer(file, b)).collect::<Result<_, _>>()?;
         let graphs = model.tables(2)?;
         let Some(graph) = graphs.first() else { return Err(Malformed("it has no graph".into())) };
-        let tensors: Vec<Tensor<'a>> = graph.tables(0)?.iter().map(|t| Tensor::read(t, &buffers)).collect::<Result<_, _>>()?;
+        let mut tensors: Vec<Tensor<'a>> = Vec::new();
+        for table in graph.tables(0)? {
+            let tensor = Tensor::read(&table, &buffers)?;
+            count(&tensor.name)?;
+            tensors.push(tensor);
+        }
         let index = |i: i32| {
             let at = usize::try_from(i).ok().filter(|&i| i < tensors.len());
             at.ok_or_else(|| Malformed(format!("there is no tensor {i} among {}", tensors.len())))
@@ -204,6 +223,9 @@ impl<'a> Model<'a> {
         let (named_inputs, named_outputs) = signature(&model)?;
         let ends = |number: usize, named: &[(u32, String)]| -> Result<Vec<_>, Malformed> {
             let Some(list) = graph.ints(number)? else { return Ok(Vec::new()) };
+            if list.len() > MAX_ENTRIES {
+                return Err(Malformed(format!("it has {} inputs or outputs", list.len())));
+            }
             let name = |i: usize| named.iter().find(|(n, _)| *n as usize == i).map(|(_, name)| name.clone());
             list.iter().map(|i| index(i).map(|i| (i, name(i)))).collect()
         };
@@ -225,8 +247,9 @@ fn signature(model: &Table<'_>) -> Result<(Vec<(u32, String)>, Vec<(u32, String)
     if first.int(4, 0)? != 0 {
         return Ok((Vec::new(), Vec::new()));
     }
-    let names =
-        |number: usize| first.tables(number)?.iter().map(|map| Ok((map.int(1, 0)?.cast_unsigned(), map.text(0)?))).collect();
+    let names = |number: usize| {
+        first.tables(number)?.iter().take(MAX_ENDS).map(|map| Ok((map.int(1, 0)?.cast_unsigned(), map.text(0)?))).collect()
+    };
     let (inputs, outputs): (Result<Vec<_>, Malformed>, Result<Vec<_>, Malformed>) = (names(0), names(1));
     Ok((inputs?, outputs?))
 }
@@ -258,7 +281,7 @@ impl<'a> Tensor<'a> {
     fn read(table: &Table<'a>, buffers: &[Option<&'a [u8]>]) -> Result<Self, Malformed> {
         let list = |number: usize| -> Result<Option<Vec<i32>>, Malformed> {
             let Some(list) = table.ints(number)? else { return Ok(None) };
-            if list.len() > 32 {
+            if list.len() > MAX_RANK {
                 return Err(Malformed(format!("a tensor has {} axes", list.len())));
             }
             Ok(Some(list.iter().collect()))

@@ -3,9 +3,10 @@
 use super::super::fold::{self, Call, axes, axis, indexed, order, parts, reduced_axes, reshaped};
 use super::super::import::{At, Import, Refusal, Value, unsupported};
 use super::super::layout::graph_axis;
-use super::super::tensor::{Tensor, bounded};
+use super::super::tensor::{MAX_RANK, Tensor, bounded};
 use super::super::view::{C, H, View, W, cut, size, whole};
-use crate::front::ast::MAX_ELEMENTS;
+use crate::front::ast::{MAX_CHANNELS, MAX_ELEMENTS};
+use crate::front::graph::MAX_TABLE;
 use crate::ir::op::Pad;
 use crate::ir::{Op, Padding};
 
@@ -50,7 +51,7 @@ pub(super) fn expand<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<Vie
     let mut view = import.computed(at, 0)?;
     let shape = import.constant(at, 1, "shape")?.ok_or("it has no shape".to_owned())?;
     let dims = view.dims();
-    let to = fold::broadcast(&dims, &fold::sizes(&shape)?)?;
+    let to = fold::broadcast(&dims, &fold::shape(&shape)?)?;
     if bounded(&to, MAX_ELEMENTS).is_none() {
         return Err(Refusal::Wrong(format!("a tensor of {to:?} is too large")));
     }
@@ -59,7 +60,7 @@ pub(super) fn expand<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<Vie
     view = view.reshaped(&ones).expect("axes of size 1 change nothing");
     for (k, (&from, &to)) in ones.iter().zip(&to).enumerate() {
         if from != to {
-            view = take(import, at, &view, k, &vec![Some(0); to], 0.0)?;
+            view = take(import, at, &view, k, (0..to).map(|_| Some(0)), 0.0)?;
         }
     }
     Ok(view)
@@ -103,19 +104,23 @@ pub(super) fn take<'a>(
     at: &At<'_, 'a>,
     view: &View,
     k: usize,
-    positions: &[Option<usize>],
+    positions: impl ExactSizeIterator<Item = Option<usize>> + Clone,
     fill: f32,
 ) -> Result<View, Refusal> {
-    if positions.is_empty() {
+    let (n, taken) = (size(&view.axes[k]), positions.len());
+    if taken == 0 {
         return unsupported!("to an empty tensor");
     }
-    let n = size(&view.axes[k]);
-    if positions.len() == n && positions.iter().enumerate().all(|(i, &p)| p == Some(i)) {
+    import.budget.work(taken)?;
+    if taken == n && positions.clone().enumerate().all(|(i, p)| p == Some(i)) {
         return Ok(view.clone());
+    }
+    if taken > MAX_TABLE {
+        return Err(Refusal::Wrong(format!("it picks {taken} elements of an axis, more than {MAX_TABLE}")));
     }
     let (mut view, free) = import.placed(at, view, k)?;
     view.node = import.gathered(at, view.node, free, positions, fill)?;
-    view.axes[k] = whole(free, positions.len());
+    view.axes[k] = whole(free, taken);
     Ok(view)
 }
 
@@ -125,7 +130,7 @@ pub(super) fn slice<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View
     let arguments = arguments(import, at)?;
     let arguments: Vec<Option<&Tensor>> = arguments.iter().map(Option::as_deref).collect();
     for (k, positions) in fold::slices(&call(import, at), &view.dims(), &arguments)? {
-        view = take(import, at, &view, k, &positions.into_iter().map(Some).collect::<Vec<_>>(), 0.0)?;
+        view = take(import, at, &view, k, positions.each().map(Some), 0.0)?;
     }
     Ok(view)
 }
@@ -139,7 +144,7 @@ pub(super) fn split<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<Vec<
     let mut first = 0;
     let mut all = Vec::new();
     for part in parts(&call(import, at), size(&view.axes[k]), &arguments)? {
-        all.push(take(import, at, &view, k, &(first..first + part).map(Some).collect::<Vec<_>>(), 0.0)?);
+        all.push(take(import, at, &view, k, (first..first + part).map(Some), 0.0)?);
         first += part;
     }
     Ok(all)
@@ -150,11 +155,11 @@ pub(super) fn gather<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<Vie
     let view = import.computed(at, 0)?;
     let k = axis(at.attrs.int_or("axis", 0), view.axes.len())?;
     let indices = import.constant(at, 1, "indices")?.ok_or("it has no indices".to_owned())?;
-    let positions = indexed(&indices, size(&view.axes[k]))?;
-    if positions.len() > MAX_ELEMENTS / 16 {
-        return Err(Refusal::Wrong("its result is too large".into()));
+    if indices.len() > MAX_TABLE {
+        return Err(Refusal::Wrong(format!("it picks {} elements of an axis, more than {MAX_TABLE}", indices.len())));
     }
-    let mut view = take(import, at, &view, k, &positions.into_iter().map(Some).collect::<Vec<_>>(), 0.0)?;
+    let positions = indexed(&indices, size(&view.axes[k]))?;
+    let mut view = take(import, at, &view, k, positions.iter().copied().map(Some), 0.0)?;
     let new = cut(&view.axes[k], &indices.dims).expect("as many as there are indices");
     view.axes.splice(k..=k, new);
     Ok(view)
@@ -171,7 +176,7 @@ pub(super) fn pad<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, 
         let value = import.constant(at, 2, "value")?;
         let value = value.map_or(Some(0.0), |t| if t.len() == 0 { Some(0.0) } else { t.scalar() });
         let list = import.constant(at, 3, "axes")?;
-        let pads = pads.and_then(|p| p.ints().map(<[i64]>::to_vec));
+        let pads = pads.filter(|p| p.len() <= 2 * MAX_RANK).and_then(|p| p.ints().map(<[i64]>::to_vec));
         (pads, value.ok_or("its value is no number".to_owned())?, list)
     };
     let pads = pads.ok_or("it has no pads".to_owned())?;
@@ -187,6 +192,9 @@ pub(super) fn pad<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, 
         return Err(Refusal::Wrong(format!("{p} in its pads is not within {limit}")));
     }
     let mode = at.attrs.text("mode").unwrap_or("constant");
+    if !matches!(mode, "constant" | "edge" | "wrap" | "reflect") {
+        return Err(Refusal::Wrong(format!("its mode `{mode}` is none of ONNX's")));
+    }
     let around: Vec<(usize, i64, i64)> = which.iter().enumerate().map(|(i, &k)| (k, pads[i], pads[i + which.len()])).collect();
     if mode == "constant"
         && let Some(view) = window_pad(import, at, &view, &around, value)?
@@ -195,16 +203,15 @@ pub(super) fn pad<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, 
     }
     for (k, before, after) in around.into_iter().filter(|&(_, b, a)| (b, a) != (0, 0)) {
         let n = size(&view.axes[k]) as i64;
-        let positions = (-before..n + after).map(|i| source(mode, i, n)).collect::<Result<Vec<_>, _>>()?;
-        view = take(import, at, &view, k, &positions, value)?;
+        let padded = usize::try_from(n + before + after).unwrap_or(0);
+        view = take(import, at, &view, k, (0..padded).map(|i| source(mode, i as i64 - before, n)), value)?;
     }
     Ok(view)
 }
 
 /// The element that position `i` of a padded axis of `n` shows; `None` for the value.
-fn source(mode: &str, i: i64, n: i64) -> Result<Option<usize>, Refusal> {
+fn source(mode: &str, i: i64, n: i64) -> Option<usize> {
     let at = match mode {
-        "constant" => return Ok((0..n).contains(&i).then_some(i as usize)),
         "edge" => i.clamp(0, n - 1),
         "wrap" => i.rem_euclid(n),
         // the edge itself is not repeated
@@ -213,9 +220,9 @@ fn source(mode: &str, i: i64, n: i64) -> Result<Option<usize>, Refusal> {
             let i = i.rem_euclid(2 * (n - 1));
             if i < n { i } else { 2 * (n - 1) - i }
         }
-        other => return Err(Refusal::Wrong(format!("its mode `{other}` is none of ONNX's"))),
+        _ => return (0..n).contains(&i).then_some(i as usize),
     };
-    Ok(Some(at as usize))
+    Some(at as usize)
 }
 
 /// The padding as one of rows and columns, which convolutions can take in, with the axis that each is; `None` where it is not.
@@ -227,6 +234,9 @@ fn window_pad<'a>(
     value: f32,
 ) -> Result<Option<View>, Refusal> {
     let shape = import.graph.shape(view.node);
+    if shape.c > MAX_CHANNELS {
+        return Ok(None);
+    }
     let mut sides = [None, None];
     for &(k, before, after) in around.iter().filter(|&&(_, b, a)| (b, a) != (0, 0)) {
         let (Ok(before), Ok(after)) = (usize::try_from(before), usize::try_from(after)) else { return Ok(None) };

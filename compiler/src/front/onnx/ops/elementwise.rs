@@ -10,6 +10,7 @@ use super::super::tensor::{Data, Tensor};
 use super::super::view::{C, View};
 use mnc_runtime::params::Real;
 
+use crate::front::ast::MAX_CHANNELS;
 use crate::front::graph::{clip, is_sixth};
 use crate::ir::op::{Activation, BatchNorm, Binary, BinaryKind};
 use crate::ir::{Op, Shape};
@@ -160,6 +161,9 @@ pub(super) fn cast<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View,
 pub(super) fn neg<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
     let view = import.computed(at, 0)?;
     let c = import.graph.shape(view.node).c;
+    if c > MAX_CHANNELS {
+        return unsupported!("of {c} channels");
+    }
     affine(import, at, &view, vec![-1.0; c], vec![0.0; c])
 }
 
@@ -223,7 +227,7 @@ fn with_constant<'a>(
 fn channels(shape: Shape, view: &View, t: &Tensor) -> Option<Vec<usize>> {
     let dims = view.dims();
     let front = t.dims.len().saturating_sub(dims.len());
-    if t.dims[..front].iter().any(|&d| d != 1) || broadcast(&dims, &t.dims[front..]).ok()? != dims {
+    if shape.c > MAX_CHANNELS || t.dims[..front].iter().any(|&d| d != 1) || broadcast(&dims, &t.dims[front..]).ok()? != dims {
         return None;
     }
     let mut places = vec![0; shape.c];

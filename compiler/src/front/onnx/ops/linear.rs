@@ -81,13 +81,18 @@ pub(super) fn gemm<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View,
             return unsupported!("with a C that differs from row to row");
         }
         let data = c.floats().unwrap_or_default();
-        bias = Some(sources(&c.dims, &[1, out]).into_iter().map(|i| data[i] * beta).collect());
+        bias = Some(sources(&c.dims, &[1, out]).map(|i| data[i] * beta).collect());
     }
     product(import, at, &view, &weight, bias)
 }
 
 /// `MatMul`
 pub(super) fn mat_mul<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<View, Refusal> {
+    for i in [0, 1] {
+        if let Some(Value::Constant(weight)) = import.value(at, i)? {
+            import.copied(&weight)?;
+        }
+    }
     match (import.value(at, 0)?, import.value(at, 1)?) {
         (Some(Value::Computed(view)), Some(Value::Constant(weight))) if weight.dims.len() == 2 && !view.axes.is_empty() => {
             product(import, at, &view, &weight, None)

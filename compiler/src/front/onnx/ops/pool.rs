@@ -77,7 +77,7 @@ fn gaps<'a>(
             counts[axis].push(counted.count());
             positions.extend(each.map(|p| p.checked_sub(before).filter(|&p| p < n)));
         }
-        y = import.gathered(at, y, axis, &positions, fill)?;
+        y = import.gathered(at, y, axis, positions.into_iter(), fill)?;
     }
     if counts.iter().flatten().any(|&n| n == 0) {
         return Err(Refusal::Wrong("a window of it reads nothing but padding".into()));

@@ -2,9 +2,10 @@
 
 use mnc_runtime::params::Tap;
 
-use super::super::fold::{axes, sizes};
+use super::super::fold::{axes, few, sizes};
 use super::super::import::{At, Import, Refusal, unsupported};
 use super::super::layout::graph_axis;
+use super::super::tensor::Tensor;
 use super::super::view::{H, View, W, size, whole};
 use super::axes::take;
 use crate::front::ast::MAX_SIDE;
@@ -42,7 +43,7 @@ pub(super) fn resize<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<Vie
             for r in all {
                 let positions: Result<Vec<_>, Refusal> =
                     (0..r.to).map(|i| Ok(Some(nearest(position(place, &r, i)?, round, r.from)?))).collect();
-                view = take(import, at, &view, r.axis, &positions?, 0.0)?;
+                view = take(import, at, &view, r.axis, positions?.iter().copied(), 0.0)?;
             }
             Ok(view)
         }
@@ -55,12 +56,18 @@ pub(super) fn resize<'a>(import: &mut Import<'a>, at: &At<'_, 'a>) -> Result<Vie
 fn resized<'a>(import: &mut Import<'a>, at: &At<'_, 'a>, view: &View, old: bool) -> Result<Vec<Resized>, Refusal> {
     let a = &at.attrs;
     let dims = view.dims();
+    let mut list = |i: usize, what: &str| -> Result<Option<std::rc::Rc<Tensor>>, Refusal> {
+        let list = import.constant(at, i, what)?;
+        few(list.as_ref().map_or(0, |t| t.len()))?;
+        Ok(list)
+    };
+    few(a.floats("scales").map_or(0, <[f32]>::len))?;
     let (scales, wanted) = match (at.node.op, old) {
         ("Upsample", _) if a.floats("scales").is_some_and(|s| !s.is_empty()) => (a.floats("scales").map(<[f32]>::to_vec), None),
-        (_, true) => (import.constant(at, 1, "scales")?.and_then(|t| t.floats().map(<[f32]>::to_vec)), None),
+        (_, true) => (list(1, "scales")?.and_then(|t| t.floats().map(<[f32]>::to_vec)), None),
         (_, false) => {
-            let scales = import.constant(at, 2, "scales")?.and_then(|t| t.floats().map(<[f32]>::to_vec));
-            let wanted = import.constant(at, 3, "sizes")?.filter(|t| t.len() > 0).map(|t| sizes(&t)).transpose()?;
+            let scales = list(2, "scales")?.and_then(|t| t.floats().map(<[f32]>::to_vec));
+            let wanted = list(3, "sizes")?.filter(|t| t.len() > 0).map(|t| sizes(&t)).transpose()?;
             (scales.filter(|s| !s.is_empty()), wanted)
         }
     };
@@ -168,6 +175,9 @@ fn linear<'a>(import: &mut Import<'a>, at: &At<'_, 'a>, view: View, all: &[Resiz
     }
     let Some(found) = found else { return unsupported!("along these axes") };
     let shape = import.graph.shape(view.node);
+    if shape.h.max(shape.w) > MAX_SIDE {
+        return unsupported!("of axes of {} and {}", shape.h, shape.w);
+    }
     let same = |n: usize| (0..n).map(|i| tap(i as f64, n)).collect::<Vec<Tap>>();
     let mut taps = [same(shape.h), same(shape.w)];
     for (r, &axis) in all.iter().zip(&found) {

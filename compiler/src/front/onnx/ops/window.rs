@@ -2,7 +2,7 @@
 
 use crate::front::ast::{MAX_CHANNELS, MAX_KERNEL, MAX_SIDE};
 use crate::front::onnx::import::{At, Import, Refusal, unsupported};
-use crate::front::onnx::tensor::Tensor;
+use crate::front::onnx::tensor::{Tensor, shown};
 use crate::front::onnx::view::View;
 use crate::ir::op::{Activation, Conv, ConvTranspose, Depthwise, Pad};
 use crate::ir::{NodeId, Op, Padding, Shape};
@@ -27,7 +27,7 @@ fn pair(list: &[i64], rank: usize, max: usize, name: &str) -> Result<[usize; 2],
     match (rank, list) {
         (4, [y, x]) => Ok([size(*y)?, size(*x)?]),
         (3, [x]) => Ok([1, size(*x)?]),
-        _ => Err(Refusal::Wrong(format!("its {name} {list:?} do not fit a tensor of {rank} axes"))),
+        _ => Err(Refusal::Wrong(format!("its {name} {} do not fit a tensor of {rank} axes", shown(list)))),
     }
 }
 
@@ -73,7 +73,7 @@ fn explicit(pads: Option<&[i64]>, rank: usize) -> Result<Padding, Refusal> {
     match (rank, &sizes[..]) {
         (4, &[top, left, bottom, right]) => Ok(Padding { top, left, bottom, right }),
         (3, &[left, right]) => Ok(Padding { top: 0, left, bottom: 0, right }),
-        _ => Err(Refusal::Wrong(format!("its pads {pads:?} do not fit a tensor of {rank} axes"))),
+        _ => Err(Refusal::Wrong(format!("its pads {} do not fit a tensor of {rank} axes", shown(pads)))),
     }
 }
 

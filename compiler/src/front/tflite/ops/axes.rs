@@ -1,11 +1,11 @@
 //! What changes, joins, cuts or sums up axes.
 
 use super::{Results, activated, one, single};
-use crate::front::tflite::nodes::{At, Attr, Refusal, Writer, unsupported};
+use crate::front::tflite::nodes::{At, Attr, Name, Refusal, Writer, unsupported};
 use crate::front::tflite::schema::Malformed;
 
 /// Input `i` as a list of one axis: where TFLite takes a single number too.
-fn listed(w: &mut Writer<'_, '_>, at: &At<'_, '_>, i: usize) -> Result<String, Malformed> {
+fn listed(w: &mut Writer<'_, '_>, at: &At<'_, '_>, i: usize) -> Result<Name, Malformed> {
     let x = w.input(at, i)?;
     let all = w.list(vec![-1]);
     Ok(w.node(at, "Reshape", vec![x, all], Vec::new()))
@@ -196,7 +196,7 @@ pub(super) fn reduce(w: &mut Writer<'_, '_>, at: &At<'_, '_>, op: &str) -> Resul
 }
 
 /// Rows and columns in blocks: the sizes of a picture with its batch, all fixed, and of a block.
-fn blocks(w: &Writer<'_, '_>, at: &At<'_, '_>) -> Result<(String, [i64; 5]), Refusal> {
+fn blocks(w: &Writer<'_, '_>, at: &At<'_, '_>) -> Result<(Name, [i64; 5]), Refusal> {
     let x = w.given(at, 0)?;
     let block = i64::from(at.options.int(0, 0)?);
     let [n, h, width, c] = w.model.tensors[x].signature[..] else { return unsupported!("on a tensor of other than four axes") };
@@ -211,7 +211,7 @@ fn blocks(w: &Writer<'_, '_>, at: &At<'_, '_>) -> Result<(String, [i64; 5]), Ref
 }
 
 /// `reshape`, `transpose`, `reshape`
-fn reordered(w: &mut Writer<'_, '_>, at: &At<'_, '_>, x: String, from: Vec<i64>, order: &[i64], to: Vec<i64>) -> Results {
+fn reordered(w: &mut Writer<'_, '_>, at: &At<'_, '_>, x: Name, from: Vec<i64>, order: &[i64], to: Vec<i64>) -> Results {
     let (from, to) = (w.list(from), w.list(to));
     let y = w.node(at, "Reshape", vec![x, from], Vec::new());
     let y = super::permuted(w, at, y, order);

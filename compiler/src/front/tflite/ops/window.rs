@@ -1,7 +1,7 @@
 //! Convolutions, pools and resizing: windows over rows and columns.
 
 use super::{Results, TO_NCHW, TO_NHWC, activated, permuted};
-use crate::front::tflite::nodes::{At, Attr, Refusal, Writer, unsupported};
+use crate::front::tflite::nodes::{At, Attr, Name, Refusal, Writer, unsupported};
 use crate::front::tflite::schema::Malformed;
 
 /// `Padding`
@@ -31,10 +31,10 @@ fn windowed(
     w: &mut Writer<'_, '_>,
     at: &At<'_, '_>,
     op: &str,
-    mut inputs: Vec<String>,
+    mut inputs: Vec<Name>,
     attrs: Vec<(&'static str, Attr)>,
     act: i8,
-) -> Result<String, Refusal> {
+) -> Result<Name, Refusal> {
     inputs[0] = permuted(w, at, inputs[0].clone(), &TO_NCHW);
     let y = w.node(at, op, inputs, attrs);
     let y = activated(w, at, y, act)?;
@@ -133,6 +133,6 @@ pub(super) fn resize(w: &mut Writer<'_, '_>, at: &At<'_, '_>, linear: bool) -> R
     let (all, start, end) = (w.node(at, "Shape", vec![x.clone()], Vec::new()), w.list(vec![0]), w.list(vec![2]));
     let kept = w.node(at, "Slice", vec![all, start, end], Vec::new());
     let sizes = w.node(at, "Concat", vec![kept, size], vec![("axis", Attr::Int(0))]);
-    let y = w.node(at, "Resize", vec![x, String::new(), String::new(), sizes], attrs);
+    let y = w.node(at, "Resize", vec![x, Name::from(""), Name::from(""), sizes], attrs);
     Ok(vec![permuted(w, at, y, &TO_NHWC)])
 }
