@@ -352,10 +352,12 @@ fn binary(call: &Call<'_, '_>, a: &Tensor, b: &Tensor) -> Result<Tensor, Refusal
 }
 
 /// All of `each`, which are as many as `dims` need, if all of them are there.
-fn whole(dims: &[usize], mut each: impl Iterator<Item = Option<i64>>) -> Option<Vec<i64>> {
+fn whole(dims: &[usize], each: impl Iterator<Item = Option<i64>>) -> Option<Vec<i64>> {
     // Collecting options would not know how many.
     let mut out = Vec::with_capacity(dims.iter().product());
-    each.try_for_each(|i| Some(out.push(i?)))?;
+    for i in each {
+        out.push(i?);
+    }
     Some(out)
 }
 
