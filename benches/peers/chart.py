@@ -12,6 +12,7 @@ from pathlib import Path
 NAMES = {
     "mnc": "mnc",
     "mnc-jit": "mnc, JIT",
+    "mnc-strassen": "mnc, Strassen",
     "mnc-batch": "mnc, batch",
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",

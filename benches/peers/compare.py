@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 # Engines and the packages whose versions are theirs.
 PYTHON_PEERS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert", "ncnn": "ncnn", "mnn": "MNN"}
 RUST_PEERS = {"tract": "tract-onnx", "rten": "rten"}
-MNC = ["mnc", "mnc-jit"]
+MNC = ["mnc", "mnc-jit", "mnc-strassen"]
 NETS = ["v1", "v2", "v3-large", "v3-small", "v4-small", "v1-grey", "edgetpu-xs"]
 TITLES = {
     "v1": "MobileNet V1",
@@ -263,11 +263,11 @@ def report(results: dict, engines: list[str]) -> bool:
         mnc = times.get("mnc")
         gflops = 2e-6 * found["macs"] / mnc if mnc else None
         rows.append(
-            [net, best, ratio(mnc, peers.get(best)), ratio(times.get("mnc-jit"), mnc)]
+            [net, best, ratio(mnc, peers.get(best)), ratio(times.get("mnc-strassen"), peers.get(best)), ratio(times.get("mnc-jit"), mnc)]
             + [ratio(peers.get(e), mnc) for e in RUST_PEERS]
             + [f"{gflops:.1f}" if gflops else "-", ratio(gflops and 100 * gflops, r["peak_gflops"], "{:.0f} %")]
         )
-    table(["net", "best peer", "mnc/best", "jit/mnc", "tract/mnc", "rten/mnc", "GFLOP/s", "of one core"], rows)
+    table(["net", "best peer", "mnc/best", "strassen/best", "jit/mnc", "tract/mnc", "rten/mnc", "GFLOP/s", "of one core"], rows)
 
     print("\nlargest difference of outputs from one engine's, relative to the largest output")
     rows = []

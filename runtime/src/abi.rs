@@ -34,7 +34,7 @@ pub static STAMP: [u8; LIBRARY.len()] = {
 };
 
 /// Its text.
-const LIBRARY: &str = concat!("mnc-stamp: kind=runtime version=", env!("CARGO_PKG_VERSION"), " format=4\0");
+const LIBRARY: &str = concat!("mnc-stamp: kind=runtime version=", env!("CARGO_PKG_VERSION"), " format=5\0");
 
 /// Bytes that a caller sets aside for a [`Memory`], aligned to 8.
 pub const MEMORY_BYTES: usize = 64;

@@ -84,14 +84,8 @@ fn a_whole_net_compiles_at_once() {
 fn self_contained_code_says_what_it_does_not_know() {
     let alone = |plan: &Plan| compile_jit_with(plan, JitOptions { self_contained: true });
     let graph = shipped("mobilenet_v2", "0.5", 96);
-    let plan = |threads, stream| {
-        plan::build(
-            &graph,
-            meta("v2"),
-            &Options { threads, prefer: Prefer::Speed, stream, grouped: true, winograd: true, strassen: true },
-        )
-        .expect("a plan")
-    };
+    let plan =
+        |threads, stream| plan::build(&graph, meta("v2"), &Options { threads, stream, ..Options::default() }).expect("a plan");
     assert!(alone(&plan(1, Stream::Never)).is_ok());
     let error = alone(&plan(2, Stream::Never)).err().expect("threads");
     assert!(error.to_string().contains("several threads"), "{error}");
@@ -108,6 +102,10 @@ fn self_contained_code_says_what_it_does_not_know() {
     let graph = shipped("mobilenet_edgetpu_v2_xs", "1.0", 96);
     let options = Options { grouped: true, winograd: true, ..Options::LAYERED };
     let error = alone(&plan::build(&graph, meta("edgetpu"), &options).expect("a plan")).err().expect("filtering");
+    assert!(matches!(&error, ClifError::Streamed { what: "transformed weights", step } if !step.is_empty()), "{error}");
+    let options = Options { strassen: true, ..Options::LAYERED };
+    let plan = plan::build(&shipped("mobilenet_v1", "0.5", 112), meta("v1"), &options).expect("a plan");
+    let error = alone(&plan).err().expect("Strassen's method");
     assert!(matches!(&error, ClifError::Streamed { what: "transformed weights", step } if !step.is_empty()), "{error}");
     let (plan, x) = (by(false), vec![0.5; 32 * 32 * 3]);
     alone(&plan).expect("a dense plan is run");

@@ -280,7 +280,7 @@ proptest! {
         h in 1usize..7, w in 1usize..15, in_c in 1usize..40, out_c in 1usize..50, act in activation(),
         pool: bool, residual in residuals(), strip in 1usize..7, seed in 0u64..1 << 40,
     ) {
-        check_pointwise(&params::Pointwise { h, w, in_c, out_c, act, pool }, residual, strip, seed);
+        check_pointwise(&params::Pointwise { h, w, in_c, out_c, act, pool, method: params::Method::Direct }, residual, strip, seed);
     }
 
     #[test]
@@ -399,7 +399,7 @@ fn check_depthwise(p: &params::Depthwise, padded: bool, strip: usize, seed: u64)
 
 /// The reference is a 1x1 convolution, then the mean.
 fn check_pointwise(p: &params::Pointwise, residual: usize, strip: usize, seed: u64) {
-    let &params::Pointwise { h, w, in_c, out_c, act, pool } = p;
+    let &params::Pointwise { h, w, in_c, out_c, act, pool, method: _ } = p;
     let output = if pool { Shape::hwc(1, 1, out_c) } else { Shape::hwc(h, w, out_c) };
     let mut planner = Planner::new(Shape::hwc(h, w, in_c), output);
     let weights = random(in_c * out_c, seed);
@@ -537,7 +537,8 @@ fn small_net() -> Planner {
     let squeezed = Shape::hwc(1, 1, 13);
     let (mean, gate) = (p.buffer(13), p.buffer(13));
     p.step(Kernel::GlobalPool { pixels: 25, c: 13 }, b, stem_shape, mean, squeezed, 1);
-    let pointwise = |h, out_c, act, pool| params::Pointwise { h, w: h, in_c: 13, out_c, act, pool };
+    let pointwise =
+        |h, out_c, act, pool| params::Pointwise { h, w: h, in_c: 13, out_c, act, pool, method: params::Method::Direct };
     let (weight, bias) = panels(&mut p, 13, 13, 4);
     let params = pointwise(1, 13, Activation::Sigmoid, false);
     p.step(Kernel::Pointwise { params, weight, bias, residual: Residual::None }, mean, squeezed, gate, squeezed, 1);

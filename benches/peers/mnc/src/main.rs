@@ -1,4 +1,5 @@
-//! mnc as `compare.py` sees it: nets that the macro compiled into this program (`mnc`), and the JIT (`mnc-jit`).
+//! mnc as `compare.py` sees it: nets that the macro compiled into this program (`mnc`), the JIT (`mnc-jit`), and the JIT with Strassen's method
+//! (`mnc-strassen`).
 //!
 //! `mnc-peer export FOLDER` writes the networks for the other engines; without arguments it answers the requests of [`serve`],
 //! and `peak`: the most GFLOP/s that one core can do.
@@ -9,7 +10,9 @@ mod nets;
 
 use std::process::ExitCode;
 
+use mnc::compiler::plan::{Kernel, Step};
 use mnc::runtime::isa::{Isa, peak_fma};
+use mnc::runtime::params::Method;
 use mnc::{Net, Team};
 use serve::{Engine, Loaded, Request, serve};
 
@@ -41,7 +44,8 @@ fn load(request: &Request) -> Loaded {
     let net = match (request.engine.as_str(), threads) {
         ("mnc", 1 | 2) => (spec.boxed[threads - 1])(),
         ("mnc", _) => return Err("this program has nets for one thread and for two".into()),
-        ("mnc-jit", _) => jit(spec, threads)?,
+        ("mnc-jit", _) => jit(spec, threads, false)?,
+        ("mnc-strassen", _) => jit(spec, threads, true)?,
         ("mnc-batch", _) => {
             let nets: Vec<_> = (0..threads).map(|_| (spec.boxed[0])()).collect();
             let [one_in, one_out] = [nets[0].input_shape(), nets[0].output_shape()].map(|s| s.iter().product::<usize>());
@@ -56,8 +60,14 @@ fn load(request: &Request) -> Loaded {
     Ok(Box::new(Compiled { net, team: Team::new(threads), input, output }))
 }
 
-fn jit(spec: &Spec, threads: usize) -> Result<Box<dyn Net + Send>, String> {
-    let compiled = mnc::compiler::compile(spec.load(threads)?).map_err(|e| e.to_string())?;
+fn jit(spec: &Spec, threads: usize, strassen: bool) -> Result<Box<dyn Net + Send>, String> {
+    let mut net = spec.load(threads)?;
+    net.plan.strassen = strassen;
+    let compiled = mnc::compiler::compile(net).map_err(|e| e.to_string())?;
+    let by_it = |step: &Step| matches!(&step.kernel, Kernel::Pointwise { params, .. } if params.method == Method::Strassen);
+    if strassen && !compiled.plan.steps().any(by_it) {
+        return Err("it has no layer wide enough for Strassen's method".into());
+    }
     let net = mnc::compiler::back::clif::compile_jit(&compiled.plan).map_err(|e| e.to_string())?;
     Ok(Box::new(net))
 }

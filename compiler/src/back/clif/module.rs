@@ -129,19 +129,18 @@ pub(super) fn check_layers(plan: &Plan) -> Result<(), ClifError> {
             }
             Place::Arena(_) | Place::Input(_) | Place::Output(_) => {}
         }
-        let mut method = Method::Direct;
+        let direct = |method| match method {
+            Method::Direct => Ok(()),
+            Method::Winograd | Method::Strassen => refuse(&step.name, "transformed weights"),
+        };
         if let Kernel::Pointwise { params, .. } = &step.kernel {
-            method = params.method;
+            direct(params.method)?;
         }
         if let Kernel::Conv { params, .. } = &step.kernel {
-            method = params.method;
+            direct(params.method)?;
             if params.groups != 1 {
                 return refuse(&step.name, "groups of channels");
             }
-        }
-        match method {
-            Method::Direct => {}
-            Method::Winograd | Method::Strassen => return refuse(&step.name, "transformed weights"),
         }
     }
     Ok(())

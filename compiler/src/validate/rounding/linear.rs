@@ -100,10 +100,8 @@ pub(super) fn layer(op: &Op, consts: &Consts, shape: Shape, x: &Value, sums: Sum
     // What Winograd's filtering may compute instead.
     let by_tiles = matches!(op, Op::Conv(c) if c.kernel == [3, 3] && c.stride == [1, 1] && c.dilation == [1, 1] && c.groups == 1);
     // What Strassen's method may.
-    let by_quarters = match op {
-        Op::Conv(c) if sums == Sums::Strassen && strassen::may_be(c, shape) => Some(c),
-        _ => None,
-    };
+    let by_quarters = if let Op::Conv(c) = op { Some(c) } else { None };
+    let by_quarters = by_quarters.filter(|c| sums == Sums::Strassen && strassen::may_be(c, shape));
 
     // Every input with its own variance and the roundings of the constant that it meets.
     let size2 = |i: usize| x.terms.as_ref().map_or(0.0, |t| t[i]).max(f64::from(x.x[i]).powi(2));
