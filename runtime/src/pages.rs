@@ -134,7 +134,7 @@ mod tests {
             let mut zeros = Pages::zeroed(len);
             assert!(zeros.len() == len && zeros.iter().all(|&v| v == 0.0));
             let align = if len * 4 >= LEAST { LARGE } else { LINE };
-            assert!(len == 0 || zeros.as_ptr() as usize % align == 0, "{len}");
+            assert!(len == 0 || (zeros.as_ptr() as usize).is_multiple_of(align), "{len}");
             let number = |i: usize| (i % 1000) as f32;
             zeros.iter_mut().enumerate().for_each(|(i, v)| *v = number(i));
             let copy = zeros.clone();
