@@ -266,7 +266,12 @@ fn computed() {
         let mode = message().text(1, "mode").text(4, mode);
         let g = sizes.clone().repeat(4000, |g, i| {
             let from = if i == 0 { "x".into() } else { name(i) };
-            g.node("Resize", &[&from, "", "", if i % 2 == 0 { "wide" } else { "small" }], &name(i + 1), &[mode.clone()])
+            g.node(
+                "Resize",
+                &[&from, "", "", if i % 2 == 0 { "wide" } else { "small" }],
+                &name(i + 1),
+                std::slice::from_ref(&mode),
+            )
         });
         g.node("Relu", &["v4000"], "y", &[]).file()
     };
