@@ -4,10 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mnc::Net as _;
+use mnc_compiler::back::native::NativeNet;
 use mnc_compiler::back::rust::{self, WeightSource};
 use mnc_compiler::ir::eval::eval;
 use mnc_compiler::ir::random::Random;
 use mnc_compiler::{front, image, pass, plan};
+use mnc_runtime::isa::Isa;
+use mnc_runtime::params::Method;
 
 use crate::checkpoints::{self, FAMILY, REAL};
 use crate::package::{NetCase, Package};
@@ -16,6 +19,10 @@ use crate::{data, r#gen};
 mnc::mobilenet_net! {
     /// A net of this test, from a shipped spec.
     struct Shipped<alpha = 0.25, input.height = 64, input.width = 96, classes = 10> = "examples/nets/mobilenet_v1.toml";
+
+    /// One of its layers is computed by Strassen's method.
+    struct Quarters<alpha = 0.5, input.height = 112, input.width = 112, classes = 10, plan.strassen = true>
+        = "examples/nets/mobilenet_v1.toml";
 
     struct Inline {
         net { input: { height: 17, width: 9, channels: 3, mean: [0.5, 0.4, 0.3], std: [0.2, 0.3, 0.4] }, activation: hswish, padding: same }
@@ -71,6 +78,22 @@ fn macro_net_computes_what_the_spec_says() {
     assert_eq!(same, got);
     assert_eq!((Shipped::INPUT_SHAPE, Shipped::OUTPUT_SHAPE), ([1, 64, 96, 3], [1, 1, 1, 10]));
     assert_eq!(Shipped::PARAMS, net.graph.params());
+}
+
+#[test]
+fn strassens_method_is_one_of_the_tables() {
+    let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nets/mobilenet_v1.toml");
+    let [side, on] = ["112", "true"];
+    let sets = [("alpha", "0.5"), ("input.height", side), ("input.width", side), ("classes", "10"), ("plan.strassen", on)];
+    let sets = sets.map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let net = mnc_compiler::compile(front::load(&spec, &sets, None).unwrap().0).unwrap();
+    let by_it = |s: &plan::Step| matches!(&s.kernel, plan::Kernel::Pointwise { params, .. } if params.method == Method::Strassen);
+    assert_eq!(net.plan.steps().filter(|s| by_it(s)).count(), 1);
+    let x = input(Quarters::INPUT_LEN, 4);
+    let (mut want, mut got) = (vec![0.0; 10], vec![0.0; 10]);
+    NativeNet::new(net.plan, Isa::detect()).run(&x, &mut want).unwrap();
+    mnc::Net::run(&mut *Quarters::boxed(), &x, &mut got).unwrap();
+    assert_eq!(got, want, "the same bits");
 }
 
 #[test]
