@@ -1,7 +1,7 @@
 //! Floats in large pages of memory, where the system has them.
 //!
 //! A network reads all of its weights once an inference: 14 to 22 MB, thousands of pages of 4 KiB, more than a core keeps the addresses of.
-//! In pages of 2 MiB, V1 and V2 take 2 % less time, V3 large 4 % (Zen 4, a guest: a miss costs more there), its dense layers a third.
+//! In pages of 2 MiB, V1 and V2 take 1 to 2 % less time, V3 large 4 % (Zen 4, a guest: a miss costs more there).
 //!
 //! Linux gives such pages to memory that asks for them before it is touched, if it has them and its administrator allows it
 //! (`/sys/kernel/mm/transparent_hugepage/enabled` is `madvise` or `always`, as distributions ship it). Elsewhere this is memory as
