@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// What the library defines.
-const SYMBOLS: [&str; 3] = ["mnc_rt_5_begin", "mnc_rt_5_stage", "mnc_rt_5_stamp"];
+const SYMBOLS: [&str; 3] = ["mnc_rt_6_begin", "mnc_rt_6_stage", "mnc_rt_6_stamp"];
 
 fn main() {
     let variable = |name: &str| std::env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"));

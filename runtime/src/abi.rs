@@ -4,14 +4,14 @@
 //! // Where one inference reads and writes; opaque, at most 64 bytes, aligned to 8.
 //! typedef struct { uint64_t words[8]; } mnc_rt_memory;
 //! // Finds the CPU's instruction set and fills in the operands; they stay the caller's.
-//! void mnc_rt_5_begin(mnc_rt_memory *memory, const float *weights, const float *input, float *output, float *arena);
+//! void mnc_rt_6_begin(mnc_rt_memory *memory, const float *weights, const float *input, float *output, float *arena);
 //! // The part of thread `thread` of `threads` of the stage in `record`. Returns 0, or 1 where `record` is none; nothing was
 //! // computed then.
-//! uint32_t mnc_rt_5_stage(const mnc_rt_memory *memory, const uint64_t *record, uint64_t thread, uint64_t threads);
+//! uint32_t mnc_rt_6_stage(const mnc_rt_memory *memory, const uint64_t *record, uint64_t thread, uint64_t threads);
 //! ```
 //! Records are written by [`crate::program::encode`]. All threads must be done with a stage before one begins the next. The number
 //! in the names is [`crate::stamp::FORMAT`], the version of both records and functions: code and library of different versions do not
-//! link. A third symbol, `mnc_rt_5_stamp`, is [`STAMP`].
+//! link. A third symbol, `mnc_rt_6_stamp`, is [`STAMP`].
 //!
 //! The static library is this crate compiled without `std` and with `--cfg mnc_static_library`, which alone gives the
 //! functions their names: a Rust program may hold any number of versions of the crate.
@@ -21,12 +21,12 @@ use crate::program::record::{NoRecord, Record};
 use crate::program::run::{Inference, Memory as Operands};
 
 /// The name of [`begin`] in `libmnc_rt.a`.
-pub const BEGIN: &str = "mnc_rt_5_begin";
+pub const BEGIN: &str = "mnc_rt_6_begin";
 /// The name of [`stage`] in `libmnc_rt.a`.
-pub const STAGE: &str = "mnc_rt_5_stage";
+pub const STAGE: &str = "mnc_rt_6_stage";
 
 /// The stamp of the static library, as text that ends with a zero.
-#[cfg_attr(mnc_static_library, unsafe(export_name = "mnc_rt_5_stamp"))]
+#[cfg_attr(mnc_static_library, unsafe(export_name = "mnc_rt_6_stamp"))]
 pub static STAMP: [u8; LIBRARY.len()] = {
     let mut bytes = [0; LIBRARY.len()];
     bytes.copy_from_slice(LIBRARY.as_bytes());
@@ -34,7 +34,7 @@ pub static STAMP: [u8; LIBRARY.len()] = {
 };
 
 /// Its text.
-const LIBRARY: &str = concat!("mnc-stamp: kind=runtime version=", env!("CARGO_PKG_VERSION"), " format=5\0");
+const LIBRARY: &str = concat!("mnc-stamp: kind=runtime version=", env!("CARGO_PKG_VERSION"), " format=6\0");
 
 /// Bytes that a caller sets aside for a [`Memory`], aligned to 8.
 pub const MEMORY_BYTES: usize = 64;
@@ -61,7 +61,7 @@ impl Memory {
 ///
 /// # Safety
 /// [`MEMORY_BYTES`] bytes can be written at `memory`, which is aligned to 8.
-#[cfg_attr(mnc_static_library, unsafe(export_name = "mnc_rt_5_begin"))]
+#[cfg_attr(mnc_static_library, unsafe(export_name = "mnc_rt_6_begin"))]
 pub unsafe extern "C" fn begin(memory: *mut Memory, weights: *const f32, input: *const f32, output: *mut f32, arena: *mut f32) {
     // SAFETY: the caller's promise; a `Memory` is no larger.
     unsafe { memory.write(Memory::new(Isa::detect(), weights, input, output, arena)) };
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn begin(memory: *mut Memory, weights: *const f32, input: 
 /// second one says. The operands in `memory` are as long as the program says, `threads` is at most the
 /// program's, every thread below it calls this once for every stage, all before one goes on to the next, and nothing else
 /// uses the operands meanwhile.
-#[cfg_attr(mnc_static_library, unsafe(export_name = "mnc_rt_5_stage"))]
+#[cfg_attr(mnc_static_library, unsafe(export_name = "mnc_rt_6_stage"))]
 pub unsafe extern "C" fn stage(memory: *const Memory, record: *const usize, thread: usize, threads: usize) -> u32 {
     // SAFETY: every record has at least a version and a length.
     let head = unsafe { core::slice::from_raw_parts(record, 2) };

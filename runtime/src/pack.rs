@@ -3,7 +3,8 @@
 //! * `panels`, for [`crate::kernel::pointwise`] and [`crate::kernel::conv`]: a `[k][n]` matrix as `[ceil(n / 16)][k][16]`, so a
 //!   register tile of sixteen output channels reads one panel from front to back.
 //! * `grouped`: the same for each group of a convolution in groups, one behind the other.
-//! * `winograd`: the weights of 3x3 windows, `[9][c][n]`, as `[16][c][n]` for [`crate::params::Method::Winograd`], which are then packed so.
+//! * `winograd`: the weights of 3x3 windows, `[9][c][n]`, as `[16][c][n]` or `[36][c][n]` for [`crate::params::Method::Winograd2`] or
+//!   [`crate::params::Method::Winograd4`], which are then packed so.
 //! * `strassen`: a `[k][n]` matrix as the seven factors of [`crate::params::Method::Strassen`] for each [`STRASSEN_GROUP`] columns.
 //! * `depthwise`: `[taps][c]` as `[ceil(c / 16)][taps][16]`: a vector of sixteen lanes reads a block's taps from front to back, one of
 //!   eight reads one half of every row.
@@ -45,16 +46,31 @@ pub fn grouped(groups: usize, k: usize, n: usize, w: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Transforms `w`, weights `[3][3][elements]`, to `[4][4][elements]`: `G g G^T` with the `G` of F(2x2, 3x3) (Lavin and Gray 2015, section
-/// 4.1), added up in f64 and rounded once. Panics where a length is another.
+/// Transforms `w`, weights `[3][3][elements]`, to `[side + 2][side + 2][elements]`: `G g G^T` with the `G` of F(side x side, 3x3), which
+/// `kernel/winograd.rs` states, added up in f64 and rounded once. `side` is 2 or 4. Panics where it or a length is another.
 #[expect(clippy::cast_possible_truncation, reason = "computed in f64, stored in f32")]
-pub fn winograd(elements: usize, w: &[f32], out: &mut [f32]) {
+pub fn winograd(side: usize, elements: usize, w: &[f32], out: &mut [f32]) {
+    assert!(side == 2 || side == 4, "tiles of {side} x {side} outputs");
+    let tile = side + 2;
     assert_eq!(w.len(), 9 * elements, "weights of 3x3 windows");
-    assert_eq!(out.len(), 16 * elements, "weights of transformed windows");
-    // Twice `G`, whose elements are whole numbers.
-    const G: [[f64; 3]; 4] = [[2.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [0.0, 0.0, 2.0]];
+    assert_eq!(out.len(), tile * tile * elements, "weights of transformed windows");
+    // The value at a point of the polynomial with the taps as coefficients, by the product of its distances to the others.
+    let row = |at: usize| -> [f64; 3] {
+        let powers = |point: f64, by: f64| [1.0 / by, point / by, point * point / by];
+        match (side, at) {
+            (2, 0) => powers(0.0, 1.0),
+            (2, 1) => powers(1.0, 2.0),
+            (2, 2) => powers(-1.0, 2.0),
+            (4, 0) => powers(0.0, NEAR * NEAR * FAR * FAR),
+            (4, 1) => powers(NEAR, 2.0 * NEAR * NEAR * (NEAR * NEAR - FAR * FAR)),
+            (4, 2) => powers(-NEAR, 2.0 * NEAR * NEAR * (NEAR * NEAR - FAR * FAR)),
+            (4, 3) => powers(FAR, 2.0 * FAR * FAR * (FAR * FAR - NEAR * NEAR)),
+            (4, 4) => powers(-FAR, 2.0 * FAR * FAR * (FAR * FAR - NEAR * NEAR)),
+            _ => [0.0, 0.0, 1.0],
+        }
+    };
     for (at, to) in out.chunks_exact_mut(elements.max(1)).enumerate() {
-        let (rows, columns) = (G[at / 4], G[at % 4]);
+        let (rows, columns) = (row(at / tile), row(at % tile));
         for (i, to) in to.iter_mut().enumerate() {
             let mut sum = 0.0;
             for (ky, row) in rows.into_iter().enumerate() {
@@ -62,10 +78,14 @@ pub fn winograd(elements: usize, w: &[f32], out: &mut [f32]) {
                     sum += row * column * f64::from(w[(ky * 3 + kx) * elements + i]);
                 }
             }
-            *to = (sum / 4.0) as f32;
+            *to = sum as f32;
         }
     }
 }
+
+/// The points of interpolation of F(4x4, 3x3) beside 0 and infinity, each with both signs.
+const NEAR: f64 = 0.625;
+const FAR: f64 = 1.5;
 
 /// Output channels whose halves [`strassen`] joins: two vectors of the widest kind, twice.
 pub const STRASSEN_GROUP: usize = 4 * PANEL;
@@ -164,12 +184,13 @@ mod tests {
         };
         add(panels_len(9, 40), &|out| panels(9, 40, &w, out));
         add(grouped_len(2, 9, 20), &|out| grouped(2, 9, 20, &w, out));
-        add(16 * 40, &|out| winograd(40, &w, out));
+        add(16 * 40, &|out| winograd(2, 40, &w, out));
+        add(36 * 40, &|out| winograd(4, 40, &w, out));
         add(strassen_len(4, 64), &|out| strassen(4, 64, &w[..256], out));
         add(depthwise_len(9, 40), &|out| depthwise(9, 40, &w, out));
         add(bias_len(40), &|out| bias(Some(&w[..40]), out));
         let found = crate::hash::xxh64(&all);
-        let known = (5, 0x0b70_86f2_546d_6ee7);
+        let known = (6, 0x3cf3_0051_df0e_b242);
         assert_eq!(
             (crate::stamp::FORMAT, found),
             known,

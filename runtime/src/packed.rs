@@ -380,7 +380,7 @@ mod tests {
         &buffer.0[..bytes.len()]
     }
 
-    const GOOD: &str = r#"{"__metadata__":{"by":"a \"b\" {","mnc.layout":"k1","mnc.format":"5","mnc.hash":"@"},"other":{"dtype":"I8","shape":[1,{"x":[null,-1.5e3]}]},
+    const GOOD: &str = r#"{"__metadata__":{"by":"a \"b\" {","mnc.layout":"k1","mnc.format":"6","mnc.hash":"@"},"other":{"dtype":"I8","shape":[1,{"x":[null,-1.5e3]}]},
         "packed" : {"shape":[3],"dtype":"F32","data_offsets":[0, 12]}}"#;
 
     fn read(bytes: &[u8]) -> Result<Vec<f32>, WeightError> {
@@ -402,7 +402,7 @@ mod tests {
         let mut with = |from: &str, to: &str| read(file(&mut buffer, &GOOD.replace(from, to), &data)).unwrap_err();
         assert_eq!(with("k1", "k2"), WeightError::OtherNet);
         assert_eq!(with("mnc.layout", "layout"), WeightError::OtherNet);
-        assert_eq!(with("\"5\"", "\"3\""), WeightError::Format { expected: FORMAT, found: 3 });
+        assert_eq!(with("\"6\"", "\"3\""), WeightError::Format { expected: FORMAT, found: 3 });
         assert_eq!(with("mnc.format", "format"), WeightError::Format { expected: FORMAT, found: 0 });
         assert_eq!(with("@", "00"), WeightError::Damaged);
         assert!(matches!(with("@", "none"), WeightError::Header { .. }));

@@ -140,13 +140,27 @@ pub struct Conv {
 pub enum Method {
     /// As the sum that it is; weights packed by [`crate::pack::grouped`].
     Direct,
-    /// Four outputs at once by [Winograd's minimal filtering](https://arxiv.org/abs/1509.09308) with 16 products in place of 36, for 3x3
-    /// windows without gaps at stride 1 and zeros outside of the input; weights transformed by [`crate::pack::winograd`], then
-    /// packed by [`crate::pack::grouped`].
-    Winograd,
+    /// Two by two outputs at once by [Winograd's minimal filtering](https://arxiv.org/abs/1509.09308) F(2x2, 3x3) with 16 products in place
+    /// of 36, for 3x3 windows without gaps at stride 1 and zeros outside of the input; weights transformed by [`crate::pack::winograd`],
+    /// then packed by [`crate::pack::grouped`].
+    Winograd2,
+    /// The same of four by four outputs, F(4x4, 3x3), with 36 products in place of 144; it rounds some times as much.
+    Winograd4,
     /// Of a pointwise convolution seven products of quarters in place of eight (Strassen's method in Winograd's form, one level: Higham,
     /// "Accuracy and Stability of Numerical Algorithms", section 23.1); weights packed by [`crate::pack::strassen`].
     Strassen,
+}
+
+impl Method {
+    /// Output rows that are made of the same input rows: a band, wherever it starts and ends, reads those of the windows of
+    /// all of them.
+    #[must_use]
+    pub const fn tile(self) -> usize {
+        match self {
+            Method::Direct | Method::Strassen | Method::Winograd2 => 1,
+            Method::Winograd4 => 4,
+        }
+    }
 }
 
 /// The most input channels of [`Method::Strassen`]: weights of wider layers come from memory, and are no gain.
@@ -158,16 +172,18 @@ impl Conv {
     pub const fn taps(&self) -> usize {
         match self.method {
             Method::Direct | Method::Strassen => self.kernel_h.saturating_mul(self.kernel_w),
-            Method::Winograd => 16,
+            Method::Winograd2 => 16,
+            Method::Winograd4 => 36,
         }
     }
+
 
     /// Whether the method can compute windows of this kind.
     #[must_use]
     pub const fn has_method(&self) -> bool {
         match self.method {
             Method::Direct => true,
-            Method::Winograd => {
+            Method::Winograd2 | Method::Winograd4 => {
                 self.kernel_h == 3
                     && self.kernel_w == 3
                     && self.stride_h == 1
@@ -287,7 +303,7 @@ impl Pointwise {
     pub const fn has_method(&self) -> bool {
         match self.method {
             Method::Direct => true,
-            Method::Winograd => false,
+            Method::Winograd2 | Method::Winograd4 => false,
             Method::Strassen => {
                 !self.pool
                     && self.w.is_multiple_of(2)
@@ -303,7 +319,7 @@ impl Pointwise {
     pub const fn weights(&self) -> usize {
         let panels = self.out_c.div_ceil(PANEL).saturating_mul(PANEL).saturating_mul(self.in_c);
         match self.method {
-            Method::Direct | Method::Winograd => panels,
+            Method::Direct | Method::Winograd2 | Method::Winograd4 => panels,
             Method::Strassen => (panels / 4).saturating_mul(7),
         }
     }

@@ -93,7 +93,7 @@ fn link_run_compare(target: Option<&str>, cc: &[&str], runner: &[&str]) {
     link.args(&cc[1..]).args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-o", "main", "main.c"]).current_dir(dir.path());
     for (plan, input) in &nets {
         let Object { bytes, header, weights, externals, runtime } = object(plan, options).expect("an object");
-        let needed = if self_contained { &[][..] } else { &["mnc_rt_5_begin", "mnc_rt_5_stage"] };
+        let needed = if self_contained { &[][..] } else { &["mnc_rt_6_begin", "mnc_rt_6_stage"] };
         assert_eq!(externals, needed, "{}", plan.name);
         assert_eq!(header.contains("no symbol is left to link"), self_contained);
         assert_eq!(header.contains(RUNTIME_FILE), !self_contained);

@@ -198,7 +198,7 @@ pub struct PlanOptions {
     /// Whether kernels know groups of channels; else convolutions in groups are dense ones with zeros between groups. Not in a
     /// spec: back ends ask for it.
     pub grouped: bool,
-    /// Whether 3x3 convolutions at stride 1 may be computed with fewer products, by `params::Method::Winograd`, where that is faster.
+    /// Whether 3x3 convolutions at stride 1 may be computed with fewer products, by `params::Method::Winograd2` or `Winograd4`, where that is faster.
     /// It rounds more, and a number that is not finite spreads to its neighbours. Needs `grouped`.
     pub winograd: bool,
     /// Whether pointwise convolutions may be computed with seven products of quarters in place of eight, by `params::Method::Strassen`, where

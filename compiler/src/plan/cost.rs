@@ -84,10 +84,12 @@ impl Machine {
             Class::Product { taps, groups, pooled, method } => {
                 let panels = groups * (channels / groups).div_ceil(PANEL);
                 let pixels = if pooled { layer.input.h * layer.input.w } else { pixels };
-                // A pixel of four outputs takes 16 products where the sum has 9, and a fourth of that for the transforms.
+                // A pixel of four outputs takes 16 products where the sum has 9, and a fourth of that for the transforms; one of sixteen
+                // outputs 36, and half of that.
                 let (pixels, taps) = match method {
                     Method::Direct => (pixels, taps),
-                    Method::Winograd => (rows.div_ceil(2) * width.div_ceil(2), taps * 20 / 9),
+                    Method::Winograd2 => (rows.div_ceil(2) * width.div_ceil(2), taps * 20 / 9),
+                    Method::Winograd4 => (rows.div_ceil(4) * width.div_ceil(4), taps * 54 / 9),
                     // Seven eighths, and the sums around them.
                     Method::Strassen => (pixels, taps * 9 / 10),
                 };
@@ -129,7 +131,8 @@ fn weights(layer: &Layer) -> f64 {
     match layer.class {
         Class::Product { taps, method: Method::Direct, .. } => 4.0 * (taps * layer.shape.c) as f64,
         Class::Product { taps, method: Method::Strassen, .. } => 7.0 * (taps * layer.shape.c) as f64,
-        Class::Product { taps, method: Method::Winograd, .. } => 4.0 * (taps * 16 / 9 * layer.shape.c) as f64,
+        Class::Product { taps, method: Method::Winograd2, .. } => 4.0 * (taps * 16 / 9 * layer.shape.c) as f64,
+        Class::Product { taps, method: Method::Winograd4, .. } => 4.0 * (taps * 36 / 9 * layer.shape.c) as f64,
         Class::Window { taps, aligned: _ } => 4.0 * (taps * layer.shape.c) as f64,
         Class::Elementwise { .. } | Class::Mean | Class::Whole => 0.0,
     }

@@ -110,7 +110,8 @@ impl<'g> Packer<'g> {
         let (k, n) = (taps.checked_mul(conv.in_c / groups).ok_or(Overflow)?, conv.out_c / groups);
         match method {
             Method::Direct => {}
-            Method::Winograd => return self.transformed(conv, name),
+            Method::Winograd2 => return self.transformed(conv, 2, name),
+            Method::Winograd4 => return self.transformed(conv, 4, name),
             Method::Strassen => return self.constant(conv.weight, Layout::Strassen { k, n }, name),
         }
         if groups > 1 {
@@ -130,10 +131,11 @@ impl<'g> Packer<'g> {
         Ok(entry)
     }
 
-    /// Weights of 3x3 windows as [`Method::Winograd`] reads them.
-    fn transformed(&mut self, conv: &Conv, name: &str) -> Result<WeightId, Overflow> {
+    /// Weights of 3x3 windows as [`Method::Winograd2`] or [`Method::Winograd4`] reads them, by the side of a tile.
+    fn transformed(&mut self, conv: &Conv, side: usize, name: &str) -> Result<WeightId, Overflow> {
         let (in_c, n) = (conv.in_c / conv.groups, conv.out_c / conv.groups);
-        let k = in_c.checked_mul(16).ok_or(Overflow)?;
+        let windows = (side + 2).pow(2);
+        let k = in_c.checked_mul(windows).ok_or(Overflow)?;
         let layout = if conv.groups == 1 { Layout::Panels { k, n } } else { Layout::Groups { groups: conv.groups, k, n } };
         let key = Key::Transformed(conv.weight, layout);
         if let Some(&known) = self.seen.get(&key) {
@@ -141,8 +143,8 @@ impl<'g> Packer<'g> {
         }
         layout.len(0).and_then(|len| len.checked_mul(4)).ok_or(Overflow)?;
         let elements = in_c * conv.out_c;
-        let mut transformed = vec![0.0; 16 * elements];
-        pack::winograd(elements, self.consts.get(conv.weight), &mut transformed);
+        let mut transformed = vec![0.0; windows * elements];
+        pack::winograd(side, elements, self.consts.get(conv.weight), &mut transformed);
         let entry = self.push(Cow::Owned(transformed), layout, name)?;
         self.seen.insert(key, entry);
         Ok(entry)

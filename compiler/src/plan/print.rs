@@ -217,7 +217,8 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
             }
             match p.method {
                 Method::Direct | Method::Strassen => {}
-                Method::Winograd => name += ", Winograd",
+                Method::Winograd2 => name += ", Winograd 2x2",
+                Method::Winograd4 => name += ", Winograd 4x4",
             }
             (name, p.act)
         }
@@ -233,7 +234,7 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
             let name = match (p.pool, p.method) {
                 (true, _) => "pointwise + mean",
                 (false, Method::Strassen) => "pointwise, Strassen",
-                (false, Method::Direct | Method::Winograd) => "pointwise",
+                (false, Method::Direct | Method::Winograd2 | Method::Winograd4) => "pointwise",
             };
             (name.to_owned(), p.act)
         }

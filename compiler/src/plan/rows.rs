@@ -35,19 +35,21 @@ pub(super) struct Rows {
     pub(super) input: usize,
     /// Rows of the output.
     pub(super) output: usize,
+    /// Output rows that are computed from the same input rows (`mnc_runtime::params::Method::tile`).
+    pub(super) tile: usize,
 }
 
 impl Rows {
-    /// The first input row in the window of output row `row`.
+    /// The first input row in the windows of output row `row` and those of its tile.
     fn first(&self, row: usize) -> usize {
-        (row * self.stride).saturating_sub(self.pad).min(self.input)
+        (row / self.tile * self.tile * self.stride).saturating_sub(self.pad).min(self.input)
     }
 
-    /// The end of the input rows in the windows of the output rows before `end`.
+    /// The end of the input rows in the windows of the output rows before `end`, and those of the last tile.
     fn end(&self, end: usize) -> usize {
         match end {
             0 => 0,
-            _ => ((end - 1) * self.stride + self.kernel).saturating_sub(self.pad).min(self.input),
+            _ => ((end.next_multiple_of(self.tile) - 1) * self.stride + self.kernel).saturating_sub(self.pad).min(self.input),
         }
     }
 }
@@ -110,7 +112,7 @@ mod tests {
 
     fn window(kernel: usize, stride: usize, input: usize) -> Rows {
         let pad = kernel / 2;
-        Rows { kernel, stride, pad, input, output: (input + 2 * pad - kernel) / stride + 1 }
+        Rows { kernel, stride, pad, input, output: (input + 2 * pad - kernel) / stride + 1, tile: 1 }
     }
 
     /// An expand, a depthwise and a project step.
@@ -123,8 +125,9 @@ mod tests {
     fn simulated(steps: &[Rows], strip: usize, first: usize) -> Vec<usize> {
         let n = steps.len();
         let reach = |step: &Rows, row: usize| {
-            let top = (row * step.stride) as isize - step.pad as isize;
-            (top..top + step.kernel as isize)
+            let first = row - row % step.tile;
+            let top = (first * step.stride) as isize - step.pad as isize;
+            (top..top + ((step.tile - 1) * step.stride + step.kernel) as isize)
                 .filter(|&r| r >= 0 && r < step.input as isize)
                 .map(|r| r as usize)
                 .collect::<Vec<_>>()
@@ -163,7 +166,12 @@ mod tests {
     fn rings_hold_what_a_simulation_needs() {
         let mut long = block(3, 2, 33);
         long.splice(0..0, block(5, 1, 33));
-        let chains = [block(3, 1, 14), block(3, 2, 28), block(5, 2, 15), block(5, 1, 7), long];
+        // A window of tiles of four rows: first, in the middle and last.
+        let tiled = Rows { tile: 4, ..window(3, 1, 15) };
+        let tiles = [vec![tiled, window(3, 2, 15)], vec![window(1, 1, 15), tiled, tiled], block(3, 1, 15)];
+        let [first, between, mut behind] = tiles;
+        behind.push(tiled);
+        let chains = [block(3, 1, 14), block(3, 2, 28), block(5, 2, 15), block(5, 1, 7), long, first, between, behind];
         for steps in &chains {
             for strip in 1..=steps.last().unwrap().output {
                 assert_eq!(rings(steps, strip, false), simulated(steps, strip, 0), "{steps:?} by {strip}");

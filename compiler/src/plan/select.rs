@@ -216,7 +216,7 @@ fn overwritable(op: &Op, x: Shape, y: Shape) -> Vec<usize> {
 /// How a layer of this op is computed, and row by row from which rows if at all.
 fn class(op: &Op, x: Shape, y: Shape, options: &Options) -> (Class, Option<Rows>) {
     let rows = |kernel: usize, stride: usize, pad: usize| {
-        (y.h * y.w > 1).then_some(Rows { kernel, stride, pad, input: x.h, output: y.h })
+        (y.h * y.w > 1).then_some(Rows { kernel, stride, pad, input: x.h, output: y.h, tile: 1 })
     };
     let each = rows(1, 1, 0);
     match op {
@@ -225,6 +225,7 @@ fn class(op: &Op, x: Shape, y: Shape, options: &Options) -> (Class, Option<Rows>
             let taps = c.kernel[0] * c.kernel[1] * (c.in_c / groups);
             let method = method(c, y, options);
             let rows = if c.pool { None } else { rows(params::span(c.kernel[0], c.dilation[0]), c.stride[0], c.pad.top) };
+            let rows = rows.map(|r| Rows { tile: method.tile(), ..r });
             (Class::Product { taps, groups, pooled: c.pool, method }, rows)
         }
         Op::Dense(d) => (Class::Product { taps: d.in_c, groups: 1, pooled: false, method: Method::Direct }, None),
@@ -265,6 +266,11 @@ fn class(op: &Op, x: Shape, y: Shape, options: &Options) -> (Class, Option<Rows>
 /// of cache, 1.5 times with these, of 256 x 256 channels; those of 512 x 512 come from memory, and are no gain.
 const MOST_TRANSFORMED: usize = 1 << 20;
 
+/// The same for each tile of four by four outputs, and in all: with as few as 16 tiles, those of 256 x 256 channels are no gain over two by two
+/// outputs, with 49 they take 0.73 of the time.
+const MOST_FOR_A_TILE: usize = 48 << 10;
+const MOST_FOR_TILES: usize = 36 << 16;
+
 /// Input channels and pairs of pixels from which Strassen's method was measured to be faster: where products are long enough to hide
 /// the sums around them.
 const LEAST_CHANNELS: usize = 128;
@@ -282,9 +288,22 @@ fn method(c: &op::Conv, y: Shape, options: &Options) -> Method {
     let window = (c.kernel, c.stride, c.dilation) == ([3, 3], [1, 1], [1, 1]) && c.pad_value.is_none() && !c.pool;
     let allowed = options.winograd && options.grouped && options.prefer == Prefer::Speed;
     let in_c = c.in_c / c.groups;
-    let transformed = in_c.saturating_mul(c.out_c).saturating_mul(16);
-    let worth = in_c >= 8 && c.out_c / c.groups >= PANEL && y.h >= 8 && y.w >= 8 && transformed <= MOST_TRANSFORMED;
-    if window && allowed && worth { Method::Winograd } else { Method::Direct }
+    let weights = in_c.saturating_mul(c.out_c);
+    let worth = in_c >= 8 && c.out_c / c.groups >= PANEL && y.h >= 8 && y.w >= 8;
+    if !(window && allowed && worth) {
+        return Method::Direct;
+    }
+    let tiles = |side: usize| y.h.div_ceil(side) * y.w.div_ceil(side);
+    // At least a fourth fewer products: 36 a tile in place of 16. An output that is no whole number of tiles may have more of them.
+    let fewer = 3 * tiles(4) <= tiles(2);
+    let most = (tiles(4).saturating_mul(MOST_FOR_A_TILE)).clamp(MOST_TRANSFORMED, MOST_FOR_TILES);
+    if fewer && weights.saturating_mul(36) <= most {
+        Method::Winograd4
+    } else if weights.saturating_mul(16) <= MOST_TRANSFORMED {
+        Method::Winograd2
+    } else {
+        Method::Direct
+    }
 }
 
 /// A pointwise convolution of an input of the size of `x`.

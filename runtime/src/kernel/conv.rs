@@ -147,7 +147,8 @@ impl Job for Call<'_> {
             };
             match p.method {
                 Method::Direct | Method::Strassen => dense(s, &group),
-                Method::Winograd => s.outline(winograd::Dense { b: &group }),
+                Method::Winograd2 => s.outline(winograd::Dense::<2, 4> { b: &group }),
+                Method::Winograd4 => s.outline(winograd::Dense::<4, 6> { b: &group }),
             }
         }
     }

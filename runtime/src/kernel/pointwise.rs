@@ -123,7 +123,7 @@ impl Job for Call<'_> {
     fn run<S: Simd>(self, s: S) {
         let b = &self.0;
         match b.p.method {
-            Method::Direct | Method::Winograd => {}
+            Method::Direct | Method::Winograd2 | Method::Winograd4 => {}
             Method::Strassen => return s.outline(strassen::Dense { b }),
         }
         // By the layer, not the band: half vectors add up in an order of their own.

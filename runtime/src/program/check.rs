@@ -101,8 +101,14 @@ impl<'a> Checked<'a> {
 
 /// Input rows that output rows `rows` of `op` read; of no rows, where the first would start.
 pub(super) const fn reach(op: &Op, rows: Range<usize>) -> Range<usize> {
+    let mut rows = rows;
     let (kernel, stride, pad, len) = match op {
-        Op::Conv { params: p, .. } => (p.span_h(), p.stride_h, p.pad_top, p.in_h),
+        Op::Conv { params: p, .. } => {
+            // Computed by tiles, from the first that a row is in to the last.
+            let tile = p.method.tile();
+            rows = rows.start / tile * tile..rows.end.div_ceil(tile) * tile;
+            (p.span_h(), p.stride_h, p.pad_top, p.in_h)
+        }
         Op::Depthwise { params: p, .. } => (p.span_h(), p.stride_h, p.pad_top, p.in_h),
         Op::Pool(p) => (p.kernel_h, p.stride_h, p.pad_top, p.in_h),
         Op::Pointwise { .. }

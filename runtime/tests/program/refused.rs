@@ -179,7 +179,7 @@ const WRONG: &[(usize, usize, &str, Spoil)] = &[
     (7, 0, "bands of rows of a kernel that needs all rows", |t| t.stages[7].split = Split::Rows),
     (0, 0, "bands of channels of a kernel that needs all channels", grouped),
     (1, 2, "a method that cannot compute the layer", |t| pointwise(t, 3).method = Method::Strassen),
-    (1, 2, "a method that cannot compute the layer", |t| pointwise(t, 3).method = Method::Winograd),
+    (1, 2, "a method that cannot compute the layer", |t| pointwise(t, 3).method = Method::Winograd2),
     // what is read where it is written
     (0, 0, "an input where the stage writes", |t| {
         t.steps[0].x = whole(Place::Arena(4));

@@ -131,7 +131,7 @@ pub(super) fn check_layers(plan: &Plan) -> Result<(), ClifError> {
         }
         let direct = |method| match method {
             Method::Direct => Ok(()),
-            Method::Winograd | Method::Strassen => refuse(&step.name, "transformed weights"),
+            Method::Winograd2 | Method::Winograd4 | Method::Strassen => refuse(&step.name, "transformed weights"),
         };
         if let Kernel::Pointwise { params, .. } = &step.kernel {
             direct(params.method)?;

@@ -295,7 +295,8 @@ fn conv(params: &Conv) -> TokenStream {
 fn method(method: Method) -> TokenStream {
     match method {
         Method::Direct => quote!(Direct),
-        Method::Winograd => quote!(Winograd),
+        Method::Winograd2 => quote!(Winograd2),
+        Method::Winograd4 => quote!(Winograd4),
         Method::Strassen => quote!(Strassen),
     }
 }

@@ -7,34 +7,42 @@
 //! With several threads a band may begin at any row, so all are run, each to the last row: one that ends earlier does
 //! the same but less of it.
 
+use mnc_runtime::params::Method;
+
 use super::super::{Kernel, Place, Split, Stage, Step};
 
-/// The rows of a step: output row `r` reads input rows `r * stride - pad` to `r * stride - pad + kernel`, those that there are.
+/// The rows of a step: output row `r` reads input rows `r * stride - pad` to `r * stride - pad + kernel`, those that there are, and those that the
+/// other rows of its tile read.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     kernel: usize,
     stride: usize,
     pad: usize,
     input: usize,
+    tile: usize,
 }
 
 impl Window {
     fn of(&self, row: usize) -> std::ops::Range<usize> {
         let clip = |r: usize| r.saturating_sub(self.pad).min(self.input);
-        clip(row * self.stride)..clip(row * self.stride + self.kernel)
+        let first = row - row % self.tile;
+        clip(first * self.stride)..clip((first + self.tile - 1) * self.stride + self.kernel)
     }
 }
 
 /// How `step` works row by row, if it can.
 fn window(step: &Step) -> Option<Window> {
     let (x, y) = (step.input_shape, step.output_shape);
-    let each = (x.h == y.h && y.h * y.w > 1).then_some(Window { kernel: 1, stride: 1, pad: 0, input: x.h });
+    let each = (x.h == y.h && y.h * y.w > 1).then_some(Window { kernel: 1, stride: 1, pad: 0, input: x.h, tile: 1 });
     match &step.kernel {
-        Kernel::Conv { params: p, .. } => Some(Window { kernel: p.span_h(), stride: p.stride_h, pad: p.pad_top, input: p.in_h }),
-        Kernel::Depthwise { params: p, .. } => {
-            Some(Window { kernel: p.span_h(), stride: p.stride_h, pad: p.pad_top, input: p.in_h })
+        Kernel::Conv { params: p, .. } => {
+            let tile = if p.method == Method::Winograd4 { 4 } else { 1 };
+            Some(Window { kernel: p.span_h(), stride: p.stride_h, pad: p.pad_top, input: p.in_h, tile })
         }
-        Kernel::Pool(p) => Some(Window { kernel: p.kernel_h, stride: p.stride_h, pad: p.pad_top, input: p.in_h }),
+        Kernel::Depthwise { params: p, .. } => {
+            Some(Window { kernel: p.span_h(), stride: p.stride_h, pad: p.pad_top, input: p.in_h, tile: 1 })
+        }
+        Kernel::Pool(p) => Some(Window { kernel: p.kernel_h, stride: p.stride_h, pad: p.pad_top, input: p.in_h, tile: 1 }),
         Kernel::Pointwise { params: p, .. } if p.pool => None,
         Kernel::Pointwise { .. }
         | Kernel::Add { .. }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use mnc_runtime::params;
 use mnc_runtime::reference::{self, Accumulate, Running};
 
-use super::{FOLDS, OPEN, Sums, Value, strassen};
+use super::{FOLDS, OPEN, Sums, Value, strassen, winograd};
 use crate::ir::eval::{self, hwc};
 use crate::ir::op::{Activation, Op, Pool, PoolKind};
 use crate::ir::{Consts, Shape};
@@ -98,7 +98,9 @@ pub(super) fn layer(op: &Op, consts: &Consts, shape: Shape, x: &Value, sums: Sum
     let shapes = [x.shape, shape];
 
     // What Winograd's filtering may compute instead.
-    let by_tiles = matches!(op, Op::Conv(c) if c.kernel == [3, 3] && c.stride == [1, 1] && c.dilation == [1, 1] && c.groups == 1);
+    let by_tiles = if let Op::Conv(c) = op { Some(eval::conv_params(c, x.shape, shape.h, shape.w)) } else { None };
+    let by_tiles = by_tiles.map(|p| params::Conv { method: params::Method::Winograd4, ..p });
+    let by_tiles = by_tiles.filter(|p| p.has_method() && pad.is_none());
     // What Strassen's method may.
     let by_quarters = if let Op::Conv(c) = op { Some(c) } else { None };
     let by_quarters = by_quarters.filter(|c| sums == Sums::Strassen && strassen::may_be(c, shape));
@@ -132,8 +134,11 @@ pub(super) fn layer(op: &Op, consts: &Consts, shape: Shape, x: &Value, sums: Sum
             squares[at] = if sum.sum.is_finite() { sum.squares } else { 0.0 };
         };
         sums_of(op, shapes, [&x.x, weight], pad, start, own);
-        if by_tiles {
+        if let Some(p) = by_tiles {
+            let larger = winograd::squares(&p, &x.x, weight, bias);
             squares = tiled(&squares, &y, shape);
+            // What is not a number stays so by any way.
+            squares.iter_mut().zip(larger).zip(&y).filter(|(_, y)| !y.is_nan()).for_each(|((s, l), _)| *s = s.max(l));
         }
         if let Some(c) = by_quarters {
             let joined = strassen::squares(&x.x, weight, bias, c.in_c, c.out_c);
@@ -157,8 +162,7 @@ pub(super) fn layer(op: &Op, consts: &Consts, shape: Shape, x: &Value, sums: Sum
     let mut sizes = vec![0f64; shape.c];
     weight.iter().enumerate().for_each(|(i, w)| sizes[i % shape.c] += f64::from(w.abs()));
     let most = x.most.max(pad.map_or(0.0, super::largest)) * sizes.into_iter().fold(0.0, f64::max);
-    // Winograd's filtering adds up to four elements before it multiplies.
-    let larger = if by_tiles { 4.0 } else { by_quarters.map_or(1.0, |_| strassen::LARGER) };
+    let larger = if by_tiles.is_some() { winograd::LARGER } else { by_quarters.map_or(1.0, |_| strassen::LARGER) };
     let most = larger * most + bias.map_or(0.0, super::largest);
     if groups > 1 && x.x.iter().any(|x| !x.is_finite()) {
         v.fill(OPEN);

@@ -23,14 +23,16 @@
 //! * where the magnitudes of some sum behind it add up to more than f32 can hold;
 //! * behind a quotient whose divisor may be zero within its own bound, a softmax of logits that are not known to within 1/2, an
 //!   interpolation between elements that are not finite;
-//! * beside what is not finite in the output of a 3x3 convolution at stride 1: Winograd's filtering computes tiles of two by two
-//!   together, and takes differences of infinities;
+//! * beside what is not finite in the output of a 3x3 convolution at stride 1: Winograd's filtering computes tiles of two by two or four by
+//!   four together, and takes differences of infinities. What is not a number stays so: were all terms of an output that an infinity
+//!   goes through of one sign, so were its tap, of which they are the parts;
 //! * in the pair of pixels of what is not finite, and behind it, where Strassen's method is allowed;
 //! * behind a grouped convolution of an input that is not finite: kernels may compute it as a dense one with zeros elsewhere.
 
 mod linear;
 mod local;
 mod strassen;
+mod winograd;
 
 use std::collections::{BTreeSet, HashMap};
 
