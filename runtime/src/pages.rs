@@ -36,6 +36,22 @@ impl Pages {
     /// Where they are more than memory can address.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
+        // SAFETY: room for `len` floats is given, and so many are written: all bytes zero is 0.0.
+        unsafe { Self::made(len, |at| at.write_bytes(0, len)) }
+    }
+
+    /// A copy of `floats`.
+    #[must_use]
+    pub fn copy(floats: &[f32]) -> Self {
+        // SAFETY: room for as many floats as the slice has is given, nobody else's, and so many are written.
+        unsafe { Self::made(floats.len(), |at| at.copy_from_nonoverlapping(NonNull::from_ref(floats).cast(), floats.len())) }
+    }
+
+    /// Memory for `len` floats as `write` leaves it.
+    ///
+    /// # Safety
+    /// `write` writes `len` floats at the place that it is given, which has room for them.
+    unsafe fn made(len: usize, write: impl FnOnce(NonNull<f32>)) -> Self {
         let layout = layout(len);
         if layout.size() == 0 {
             return Self { at: NonNull::dangling(), len: 0 };
@@ -45,17 +61,8 @@ impl Pages {
         if layout.align() == LARGE {
             advise(at, layout);
         }
-        // SAFETY: `len` floats of the allocation, for which all bytes zero is 0.0.
-        unsafe { at.write_bytes(0, len) };
+        write(at);
         Self { at, len }
-    }
-
-    /// A copy of `floats`.
-    #[must_use]
-    pub fn copy(floats: &[f32]) -> Self {
-        let mut pages = Self::zeroed(floats.len());
-        pages.copy_from_slice(floats);
-        pages
     }
 }
 

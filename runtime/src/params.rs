@@ -177,7 +177,6 @@ impl Conv {
         }
     }
 
-
     /// Whether the method can compute windows of this kind.
     #[must_use]
     pub const fn has_method(&self) -> bool {

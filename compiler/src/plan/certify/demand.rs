@@ -93,7 +93,9 @@ pub(super) fn demand(step: &Step) -> Demand {
         }
         Kernel::Pointwise { params: p, weight, bias, residual } => {
             match p.method {
-                params::Method::Direct | params::Method::Winograd2 | params::Method::Winograd4 => d.packed(*weight, Some(p.in_c), p.out_c, 16),
+                params::Method::Direct | params::Method::Winograd2 | params::Method::Winograd4 => {
+                    d.packed(*weight, Some(p.in_c), p.out_c, 16)
+                }
                 // Seven factors of half the rows and half the columns each.
                 params::Method::Strassen => d.packed(*weight, p.in_c.checked_mul(7).map(|k| k / 4), p.out_c, 16),
             }
