@@ -55,17 +55,18 @@ pub fn winograd(side: usize, elements: usize, w: &[f32], out: &mut [f32]) {
     assert_eq!(w.len(), 9 * elements, "weights of 3x3 windows");
     assert_eq!(out.len(), tile * tile * elements, "weights of transformed windows");
     // The value at a point of the polynomial with the taps as coefficients, by the product of its distances to the others.
+    let (near, far) = (f64::from(NEAR), f64::from(FAR));
     let row = |at: usize| -> [f64; 3] {
         let powers = |point: f64, by: f64| [1.0 / by, point / by, point * point / by];
         match (side, at) {
             (2, 0) => powers(0.0, 1.0),
             (2, 1) => powers(1.0, 2.0),
             (2, 2) => powers(-1.0, 2.0),
-            (4, 0) => powers(0.0, NEAR * NEAR * FAR * FAR),
-            (4, 1) => powers(NEAR, 2.0 * NEAR * NEAR * (NEAR * NEAR - FAR * FAR)),
-            (4, 2) => powers(-NEAR, 2.0 * NEAR * NEAR * (NEAR * NEAR - FAR * FAR)),
-            (4, 3) => powers(FAR, 2.0 * FAR * FAR * (FAR * FAR - NEAR * NEAR)),
-            (4, 4) => powers(-FAR, 2.0 * FAR * FAR * (FAR * FAR - NEAR * NEAR)),
+            (4, 0) => powers(0.0, near * near * far * far),
+            (4, 1) => powers(near, 2.0 * near * near * (near * near - far * far)),
+            (4, 2) => powers(-near, 2.0 * near * near * (near * near - far * far)),
+            (4, 3) => powers(far, 2.0 * far * far * (far * far - near * near)),
+            (4, 4) => powers(-far, 2.0 * far * far * (far * far - near * near)),
             _ => [0.0, 0.0, 1.0],
         }
     };
@@ -83,9 +84,9 @@ pub fn winograd(side: usize, elements: usize, w: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The points of interpolation of F(4x4, 3x3) beside 0 and infinity, each with both signs.
-const NEAR: f64 = 0.625;
-const FAR: f64 = 1.5;
+/// The points of interpolation of F(4x4, 3x3) beside 0 and infinity, each with both signs; `kernel/winograd.rs` calls them `a` and `b`.
+pub(crate) const NEAR: f32 = 0.625;
+pub(crate) const FAR: f32 = 1.5;
 
 /// Output channels whose halves [`strassen`] joins: two vectors of the widest kind, twice.
 pub const STRASSEN_GROUP: usize = 4 * PANEL;

@@ -44,15 +44,12 @@ use super::conv::Band;
 use super::tile::{self, Spot, by_size};
 use super::{load_n, store_n};
 use crate::isa::{Job, Simd};
-use crate::pack::PANEL;
+use crate::pack::{FAR, NEAR, PANEL};
 
 /// Input channels that are transformed at a time: 56 or 63 KiB of elements, which the first level of cache nearly holds.
 const CHANNELS: usize = 64;
 /// Most lanes of two vectors.
 const MOST_WIDE: usize = 2 * PANEL;
-/// The points of interpolation `a` and `b` where there are four windows in a row.
-const NEAR: f32 = 0.625;
-const FAR: f32 = 1.5;
 
 /// Pixels of a register tile: with 36 elements half as many as registers take, so that the elements stay as near.
 const fn rows<S: Simd, const TILE: usize>() -> usize {

@@ -157,14 +157,13 @@ proptest! {
     }
 }
 
-/// Weights whose transform is known: a window of one tap in the middle copies its input.
-#[test]
-fn a_window_of_one_tap_is_the_input() {
-    let p = Conv {
-        in_h: 5,
+/// One channel of `h` rows of six pixels, padded to as many.
+fn window(h: usize, method: Method) -> Conv {
+    Conv {
+        in_h: h,
         in_w: 6,
         in_c: 1,
-        out_h: 5,
+        out_h: h,
         out_w: 6,
         out_c: 1,
         groups: 1,
@@ -177,8 +176,14 @@ fn a_window_of_one_tap_is_the_input() {
         pad_top: 1,
         pad_left: 1,
         act: Activation::None,
-        method: Method::Winograd2,
-    };
+        method,
+    }
+}
+
+/// Weights whose transform is known: a window of one tap in the middle copies its input.
+#[test]
+fn a_window_of_one_tap_is_the_input() {
+    let p = window(5, Method::Winograd2);
     let mut w = [0.0; 9];
     w[4] = 4.0;
     let mut transformed = [f32::NAN; 16];
@@ -197,25 +202,7 @@ fn a_window_of_one_tap_is_the_input() {
 /// The same of tiles of four by four: `G` and its inverse are no powers of two, so nearly.
 #[test]
 fn a_window_of_one_tap_is_nearly_the_input() {
-    let p = Conv {
-        in_h: 9,
-        in_w: 6,
-        in_c: 1,
-        out_h: 9,
-        out_w: 6,
-        out_c: 1,
-        groups: 1,
-        kernel_h: 3,
-        kernel_w: 3,
-        stride_h: 1,
-        stride_w: 1,
-        dilation_h: 1,
-        dilation_w: 1,
-        pad_top: 1,
-        pad_left: 1,
-        act: Activation::None,
-        method: Method::Winograd4,
-    };
+    let p = window(9, Method::Winograd4);
     for tap in 0..9 {
         let mut w = [0.0; 9];
         w[tap] = 4.0;

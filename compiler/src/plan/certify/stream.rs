@@ -7,8 +7,6 @@
 //! With several threads a band may begin at any row, so all are run, each to the last row: one that ends earlier does
 //! the same but less of it.
 
-use mnc_runtime::params::Method;
-
 use super::super::{Kernel, Place, Split, Stage, Step};
 
 /// The rows of a step: output row `r` reads input rows `r * stride - pad` to `r * stride - pad + kernel`, those that there are, and those that the
@@ -36,8 +34,7 @@ fn window(step: &Step) -> Option<Window> {
     let each = (x.h == y.h && y.h * y.w > 1).then_some(Window { kernel: 1, stride: 1, pad: 0, input: x.h, tile: 1 });
     match &step.kernel {
         Kernel::Conv { params: p, .. } => {
-            let tile = if p.method == Method::Winograd4 { 4 } else { 1 };
-            Some(Window { kernel: p.span_h(), stride: p.stride_h, pad: p.pad_top, input: p.in_h, tile })
+            Some(Window { kernel: p.span_h(), stride: p.stride_h, pad: p.pad_top, input: p.in_h, tile: p.method.tile() })
         }
         Kernel::Depthwise { params: p, .. } => {
             Some(Window { kernel: p.span_h(), stride: p.stride_h, pad: p.pad_top, input: p.in_h, tile: 1 })
