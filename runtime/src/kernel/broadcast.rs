@@ -30,7 +30,7 @@ pub fn binary(
     let y = Strided::new(y.as_mut_ptr(), shape, c);
     let band = Band { kind, act, rows: 0..rows, width, channels: 0..c, a, b, y };
     // SAFETY: the operands were checked to be as long as their shapes say, which fit the output's; `y` is borrowed alone.
-    isa.run(unsafe { band.job() });
+    unsafe { run(isa, band) };
 }
 
 /// A tensor by its distances: 0 along an axis where one element stands for all.
@@ -72,16 +72,16 @@ pub(crate) struct Band {
     pub y: Strided<*mut f32>,
 }
 
-impl Band {
-    /// What [`Isa::run`] takes.
-    ///
-    /// # Safety
-    /// The channels can be read of every pixel of the operands' rows, and written of every pixel of `y`, to which nothing else
-    /// refers meanwhile, except `a` where it is `y` itself.
-    #[inline(always)]
-    pub(crate) unsafe fn job(self) -> impl Job {
-        Call(self)
-    }
+/// [`run`]
+pub(crate) type Kernel = unsafe fn(Isa, Band);
+
+/// The kernel.
+///
+/// # Safety
+/// The channels can be read of every pixel of the operands' rows, and written of every pixel of `y`, to which nothing else
+/// refers meanwhile, except `a` where it is `y` itself.
+pub(crate) unsafe fn run(isa: Isa, band: Band) {
+    isa.run(Call(band));
 }
 
 /// [`BinaryKind`] as a type, so that a loop over vectors has no branch in it.

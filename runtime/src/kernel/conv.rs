@@ -85,7 +85,7 @@ pub fn conv(
         y_pitch: p.out_c,
     };
     // SAFETY: every operand was checked to be as long as the parameters say; `y` is borrowed for writing, so nothing else is it.
-    isa.run(unsafe { band.job() });
+    unsafe { KERNELS[which(p)](isa, band) };
 }
 
 /// Some rows and some output channels of a convolution.
@@ -109,21 +109,35 @@ pub(crate) struct Band<'a> {
     pub y_pitch: usize,
 }
 
-impl<'a> Band<'a> {
-    /// What [`Isa::run`] takes.
-    ///
-    /// # Safety
-    /// Pointers are valid for all that rows, channels and pitches reach, `w` and `bias` for the whole packed layer; `y` is neither
-    /// read nor written by anything else meanwhile, and is no other operand but the residual.
-    #[inline(always)]
-    pub(crate) unsafe fn job(self) -> impl Job + use<'a> {
-        Call(self)
+/// One of [`KERNELS`], for layers of which [`which`] says so.
+///
+/// # Safety
+/// Pointers are valid for all that rows, channels and pitches reach, `w` and `bias` for the whole packed layer; `y` is neither
+/// read nor written by anything else meanwhile, and is no other operand but the residual.
+pub(crate) type Kernel = unsafe fn(Isa, Band<'_>);
+
+/// A kernel a method.
+pub(crate) const KERNELS: [Kernel; 3] = [run::<0>, run::<2>, run::<4>];
+
+/// The layer's kernel among [`KERNELS`].
+pub(crate) const fn which(p: &Conv) -> usize {
+    match p.method {
+        Method::Direct | Method::Strassen => 0,
+        Method::Winograd2 => 1,
+        Method::Winograd4 => 2,
     }
 }
 
-struct Call<'a>(Band<'a>);
+/// # Safety
+/// As [`Kernel`] says.
+unsafe fn run<const SIDE: usize>(isa: Isa, band: Band<'_>) {
+    isa.run(Call::<SIDE>(band));
+}
 
-impl Job for Call<'_> {
+/// With Winograd's tiles of `SIDE` x `SIDE` outputs, or without where it is 0.
+struct Call<'a, const SIDE: usize>(Band<'a>);
+
+impl<const SIDE: usize> Job for Call<'_, SIDE> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let b = &self.0;
@@ -145,10 +159,12 @@ impl Job for Call<'_> {
                 y: b.y.wrapping_add(y),
                 y_pitch: b.y_pitch,
             };
-            match p.method {
-                Method::Direct | Method::Strassen => dense(s, &group),
-                Method::Winograd2 => s.outline(winograd::Dense::<2, 4> { b: &group }),
-                Method::Winograd4 => s.outline(winograd::Dense::<4, 6> { b: &group }),
+            if const { SIDE == 0 } {
+                dense(s, &group);
+            } else if const { SIDE == 2 } {
+                s.outline(winograd::Dense::<2, 4> { b: &group });
+            } else {
+                s.outline(winograd::Dense::<4, 6> { b: &group });
             }
         }
     }

@@ -32,7 +32,7 @@ pub fn conv_transpose(isa: Isa, p: &Conv, x: &[f32], w: &[f32], bias: &[f32], y:
         y_pitch: p.out_c,
     };
     // SAFETY: every operand was checked to be as long as the parameters say; `y` is borrowed for writing, so nothing else is it.
-    isa.run(unsafe { band.job() });
+    unsafe { run(isa, band) };
 }
 
 /// Some output channels of a transposed convolution.
@@ -51,16 +51,16 @@ pub(crate) struct Band<'a> {
     pub y_pitch: usize,
 }
 
-impl<'a> Band<'a> {
-    /// What [`Isa::run`] takes.
-    ///
-    /// # Safety
-    /// Pointers are valid for all that the sizes, channels and pitches reach, `w` and `bias` for the whole packed layer; `y` is
-    /// neither read nor written by anything else meanwhile, and is no other operand.
-    #[inline(always)]
-    pub(crate) unsafe fn job(self) -> impl Job + use<'a> {
-        Call(self)
-    }
+/// [`run`]
+pub(crate) type Kernel = unsafe fn(Isa, Band<'_>);
+
+/// The kernel.
+///
+/// # Safety
+/// Pointers are valid for all that the sizes, channels and pitches reach, `w` and `bias` for the whole packed layer; `y` is
+/// neither read nor written by anything else meanwhile, and is no other operand.
+pub(crate) unsafe fn run(isa: Isa, band: Band<'_>) {
+    isa.run(Call(band));
 }
 
 struct Call<'a>(Band<'a>);

@@ -63,7 +63,7 @@ pub fn depthwise(
         y_pitch: out_c,
     };
     // SAFETY: all operands are whole tensors of the lengths checked above, and `y` is borrowed alone.
-    isa.run(unsafe { band.job() });
+    unsafe { KERNELS[which(p)](isa, band) };
 }
 
 /// Rows and channels of a depthwise convolution.
@@ -89,18 +89,7 @@ pub(crate) struct Band<'a> {
     pub y_pitch: usize,
 }
 
-impl<'a> Band<'a> {
-    /// What [`Isa::run`] takes.
-    ///
-    /// # Safety
-    /// Rows and channels exist in the layer, whose sizes passed the checks of [`depthwise`]. Weights, biases and padding are
-    /// whole. The channels of every input row that the windows of `rows` touch can be read (of `multiplier` output channels,
-    /// one input channel), and those of the output rows written; nothing else refers to the latter meanwhile.
-    #[inline(always)]
-    pub(crate) unsafe fn job(self) -> impl Job + use<'a> {
-        Call(self)
-    }
-
+impl Band<'_> {
     /// Input row `iy`, pixel 0, channel 0.
     #[inline(always)]
     fn row(&self, iy: usize) -> *const f32 {
@@ -121,35 +110,57 @@ impl<'a> Band<'a> {
     }
 }
 
-/// One call: strips of one or two rows, runs of equal tiles.
-struct Call<'a>(Band<'a>);
+/// One of [`KERNELS`], for layers of which [`which`] says so.
+///
+/// # Safety
+/// Rows and channels exist in the layer, whose sizes passed the checks of [`depthwise`]. Weights, biases and padding are whole. The
+/// channels of every input row that the windows of `rows` touch can be read (of `multiplier` output channels, one input channel),
+/// and those of the output rows written; nothing else refers to the latter meanwhile.
+pub(crate) type Kernel = unsafe fn(Isa, Band<'_>);
 
-impl Job for Call<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let p = self.0.p;
-        if p.multiplier != 1 {
-            s.outline(Gathered(&self.0));
-        } else if const { S::DEPTHWISE.0 < 2 } || self.0.pad_value.is_some() || !half_padded(p) {
-            self.any(s, self.0.channels.clone());
-        } else if is(p, 3, 1) {
-            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 3, 1, 2, 7, 4>(s) } else { self.tiled::<S, 3, 1, 2, 4, 3>(s) }
-        } else if is(p, 3, 2) {
-            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 3, 2, 2, 7, 4>(s) } else { self.tiled::<S, 3, 2, 2, 4, 3>(s) }
-        } else if is(p, 5, 1) {
-            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 5, 1, 2, 7, 4>(s) } else { self.tiled::<S, 5, 1, 1, 7, 4>(s) }
-        } else if is(p, 5, 2) {
-            if const { S::DEPTHWISE.1 >= 7 } { self.tiled::<S, 5, 2, 2, 7, 4>(s) } else { self.tiled::<S, 5, 2, 1, 7, 4>(s) }
-        } else {
-            self.any(s, self.0.channels.clone());
-        }
+/// Kernels of windows of one size and stride, the last of any.
+pub(crate) const KERNELS: [Kernel; 5] = [run::<3, 1>, run::<3, 2>, run::<5, 1>, run::<5, 2>, run::<0, 0>];
+
+/// The layer's kernel among [`KERNELS`].
+pub(crate) const fn which(p: &Depthwise) -> usize {
+    let near = p.dilation_h == 1 && p.dilation_w == 1;
+    if p.multiplier != 1 || !near || p.kernel_h != p.kernel_w || p.stride_h != p.stride_w {
+        return 4;
+    }
+    match (p.kernel_h, p.stride_h) {
+        (3, 1) => 0,
+        (3, 2) => 1,
+        (5, 1) => 2,
+        (5, 2) => 3,
+        _ => 4,
     }
 }
 
-/// Whether the window is `k` x `k` at stride `stride`, its taps neighbours.
-fn is(p: &Depthwise, k: usize, stride: usize) -> bool {
-    let near = p.dilation_h == 1 && p.dilation_w == 1;
-    near && p.kernel_h == k && p.kernel_w == k && p.stride_h == stride && p.stride_w == stride
+/// # Safety
+/// As [`Kernel`] says.
+unsafe fn run<const K: usize, const STRIDE: usize>(isa: Isa, band: Band<'_>) {
+    isa.run(Call::<K, STRIDE>(band));
+}
+
+/// One call: strips of one or two rows, runs of equal tiles. `K` is 0 for windows without tiles of their own.
+struct Call<'a, const K: usize, const STRIDE: usize>(Band<'a>);
+
+impl<const K: usize, const STRIDE: usize> Job for Call<'_, K, STRIDE> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let p = self.0.p;
+        if const { K == 0 } {
+            if p.multiplier == 1 { self.any(s, self.0.channels.clone()) } else { s.outline(Gathered(&self.0)) }
+        } else if const { S::DEPTHWISE.0 < 2 } || self.0.pad_value.is_some() || !half_padded(p) {
+            self.any(s, self.0.channels.clone());
+        } else if const { S::DEPTHWISE.1 >= 7 } {
+            self.tiled::<S, 2, 7, 4>(s);
+        } else if const { K == 3 } {
+            self.tiled::<S, 2, 4, 3>(s);
+        } else {
+            self.tiled::<S, 1, 7, 4>(s);
+        }
+    }
 }
 
 /// Whether no window reaches beyond the input's columns by more than half: then only the first and the last `kernel_w / 2`
@@ -164,14 +175,11 @@ const fn outruns<S: Simd>(k: usize, stride: usize) -> bool {
     S::LANES > 8 && k < 5 && stride == 1
 }
 
-impl Call<'_> {
+impl<const K: usize, const STRIDE: usize> Call<'_, K, STRIDE> {
     /// A `K` x `K` window at stride `STRIDE`, in tiles of up to `TALL` x `WIDE` output pixels; what is left of a row in tiles of
     /// `SMALL` columns.
     #[inline(always)]
-    fn tiled<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, const SMALL: usize>(
-        &self,
-        s: S,
-    ) {
+    fn tiled<S: Simd, const TALL: usize, const WIDE: usize, const SMALL: usize>(&self, s: S) {
         let Range { mut start, mut end } = self.0.channels;
         if !S::MASKS && !(end - start).is_multiple_of(S::LANES) {
             let whole = end - (end - start) % S::LANES;
@@ -186,12 +194,12 @@ impl Call<'_> {
             let mut oy = rows.start;
             if const { TALL > 1 } {
                 while oy + TALL <= rows.end {
-                    self.strip::<S, K, STRIDE, TALL, WIDE, SMALL>(s, oy, channels.clone());
+                    self.strip::<S, TALL, WIDE, SMALL>(s, oy, channels.clone());
                     oy += TALL;
                 }
             }
             while oy < rows.end {
-                self.strip::<S, K, STRIDE, 1, WIDE, SMALL>(s, oy, channels.clone());
+                self.strip::<S, 1, WIDE, SMALL>(s, oy, channels.clone());
                 oy += 1;
             }
         }
@@ -210,17 +218,12 @@ impl Call<'_> {
 
     /// `TALL` output rows.
     #[inline(always)]
-    fn strip<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, const SMALL: usize>(
-        &self,
-        s: S,
-        oy: usize,
-        channels: Range<usize>,
-    ) {
+    fn strip<S: Simd, const TALL: usize, const WIDE: usize, const SMALL: usize>(&self, s: S, oy: usize, channels: Range<usize>) {
         let p = self.0.p;
         let width = p.out_w;
         if width < SMALL {
             for r in 0..TALL {
-                self.tiles::<S, K, STRIDE, 1, 1, true>(s, oy + r, 0, width, channels.clone());
+                self.tiles::<S, 1, 1, true>(s, oy + r, 0, width, channels.clone());
             }
             return;
         }
@@ -233,22 +236,22 @@ impl Call<'_> {
         };
         let whole = channels.start..channels.end - (channels.end - channels.start) % S::LANES;
         let part = whole.end..channels.end;
-        self.tiles::<S, K, STRIDE, TALL, WIDE, true>(s, oy, 0, inner.start, channels.clone());
-        self.tiles::<S, K, STRIDE, TALL, WIDE, false>(s, oy, inner.start * WIDE, inner.len(), whole);
-        self.tiles::<S, K, STRIDE, TALL, WIDE, true>(s, oy, inner.start * WIDE, inner.len(), part);
-        self.tiles::<S, K, STRIDE, TALL, WIDE, true>(s, oy, inner.end * WIDE, tiles - inner.end, channels.clone());
+        self.tiles::<S, TALL, WIDE, true>(s, oy, 0, inner.start, channels.clone());
+        self.tiles::<S, TALL, WIDE, false>(s, oy, inner.start * WIDE, inner.len(), whole);
+        self.tiles::<S, TALL, WIDE, true>(s, oy, inner.start * WIDE, inner.len(), part);
+        self.tiles::<S, TALL, WIDE, true>(s, oy, inner.end * WIDE, tiles - inner.end, channels.clone());
         if rest > SMALL && tiles > 0 {
-            self.tiles::<S, K, STRIDE, TALL, WIDE, true>(s, oy, width - WIDE, 1, channels);
+            self.tiles::<S, TALL, WIDE, true>(s, oy, width - WIDE, 1, channels);
         } else {
             if rest > SMALL {
-                self.tiles::<S, K, STRIDE, TALL, SMALL, true>(s, oy, 0, 1, channels.clone());
+                self.tiles::<S, TALL, SMALL, true>(s, oy, 0, 1, channels.clone());
             }
-            self.tiles::<S, K, STRIDE, TALL, SMALL, true>(s, oy, width - SMALL, rest.min(1), channels);
+            self.tiles::<S, TALL, SMALL, true>(s, oy, width - SMALL, rest.min(1), channels);
         }
     }
 
     #[inline(always)]
-    fn tiles<S: Simd, const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, const EDGE: bool>(
+    fn tiles<S: Simd, const TALL: usize, const WIDE: usize, const EDGE: bool>(
         &self,
         s: S,
         oy: usize,
@@ -635,7 +638,7 @@ mod tests {
                             y_pitch,
                         };
                         // SAFETY: the ring holds every row that the band's windows touch, and all operands are whole.
-                        isa.run(unsafe { band.job() });
+                        unsafe { KERNELS[which(&p)](isa, band) };
                     }
                     for (i, pixel) in y.chunks(y_pitch).enumerate() {
                         let want = &want[(start * p.out_w + i) * c..][..c];

@@ -25,6 +25,8 @@ pub(crate) enum Binary {
 trait Operation {
     /// Whether there is a second operand.
     const USES_B: bool;
+    /// Whether an activation may follow.
+    const ACTIVATED: bool = true;
     fn apply<S: Simd>(s: S, a: S::V, b: S::V) -> S::V;
 }
 
@@ -59,6 +61,7 @@ impl Operation for Product {
 
 impl Operation for Slope {
     const USES_B: bool = true;
+    const ACTIVATED: bool = false;
     #[inline(always)]
     fn apply<S: Simd>(s: S, a: S::V, b: S::V) -> S::V {
         let zero = s.splat(0.0);
@@ -91,43 +94,39 @@ pub(crate) struct MapBand {
     pub y_pitch: usize,
 }
 
-impl MapBand {
-    /// What [`Isa::run`] takes.
-    ///
-    /// # Safety
-    /// The channels can be read of every pixel of the operands, and written of every pixel of `y`, to which nothing else refers
-    /// meanwhile, except `a` where it is `y` itself with the same pitch.
-    #[inline(always)]
-    pub(crate) unsafe fn job(self) -> impl Job {
-        Map(self)
-    }
+/// One of [`KERNELS`], that of [`MapBand::f`].
+///
+/// # Safety
+/// The channels can be read of every pixel of the operands, and written of every pixel of `y`, to which nothing else refers
+/// meanwhile, except `a` where it is `y` itself with the same pitch.
+pub(crate) type Kernel = unsafe fn(Isa, MapBand);
+
+/// A kernel an operation, in the order of [`Binary`].
+pub(crate) const KERNELS: [Kernel; 4] = [run::<First>, run::<Sum>, run::<Product>, run::<Slope>];
+
+/// # Safety
+/// As [`Kernel`] says.
+unsafe fn run<F: Operation>(isa: Isa, band: MapBand) {
+    isa.run(Map::<F>(band, PhantomData));
 }
 
-struct Map(MapBand);
+struct Map<F>(MapBand, PhantomData<F>);
 
-impl Job for Map {
+impl<F: Operation> Job for Map<F> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let band = &mut self.0;
         let c = band.channels.end;
-        let b_pitch = if band.f == Binary::First { c } else { band.b_pitch };
+        let b_pitch = if F::USES_B { band.b_pitch } else { c };
         if band.channels.start == 0 && band.a_pitch == c && b_pitch == c && band.y_pitch == c {
             band.channels.end *= band.pixels; // without gaps: as if it were one pixel
             band.pixels = band.pixels.min(1);
         }
-        match self.0.f {
-            Binary::First => self.operation::<S, First>(s),
-            Binary::Sum => self.operation::<S, Sum>(s),
-            Binary::Product => self.operation::<S, Product>(s),
-            Binary::Slope => s.outline(With::<Slope, _>(self.0, Identity, PhantomData)),
+        if const { F::ACTIVATED } {
+            with_act!(self.0.act, act => s.outline(With::<F, _>(self.0, act, PhantomData)));
+        } else {
+            s.outline(With::<F, _>(self.0, Identity, PhantomData));
         }
-    }
-}
-
-impl Map {
-    #[inline(always)]
-    fn operation<S: Simd, F: Operation>(self, s: S) {
-        with_act!(self.0.act, act => s.outline(With::<F, _>(self.0, act, PhantomData)));
     }
 }
 
@@ -156,7 +155,7 @@ impl<F: Operation, A: Act> With<F, A> {
     #[inline(always)]
     fn vector<S: Simd>(&self, s: S, pixel: usize, channel: usize, n: usize) {
         let MapBand { a, a_pitch, b, b_pitch, y, y_pitch, .. } = self.0;
-        // SAFETY: both operands and the result have these channels of this pixel, as `MapBand::job` was promised.
+        // SAFETY: both operands and the result have these channels of this pixel, as [`Kernel`] was promised.
         unsafe {
             let a = load_n(s, a.add(pixel * a_pitch + channel), n);
             let b = if F::USES_B { load_n(s, b.add(pixel * b_pitch + channel), n) } else { a };
@@ -183,7 +182,7 @@ fn whole(
     let band = MapBand { f, act, pixels, channels: 0..c, a, a_pitch: c, b: b.as_ptr(), b_pitch, y, y_pitch: c };
     // SAFETY: the entries below have checked that `a` and `y` are `pixels * c` elements, and `b` as many or, with a pitch of 0,
     // `c`; `y` is borrowed alone.
-    isa.run(unsafe { band.job() });
+    unsafe { KERNELS[f as usize](isa, band) };
 }
 
 /// `y = act(a + b)`. Panics where the lengths differ.
@@ -273,7 +272,7 @@ mod tests {
                         let (pixels, a_pitch, y_pitch) = (6, PITCH, PITCH);
                         let band = MapBand { f, act, pixels, channels, a: from, a_pitch, b: b.as_ptr(), b_pitch, y: to, y_pitch };
                         // SAFETY: six pixels of `C` channels each, of which `b` may repeat one.
-                        isa.run(unsafe { band.job() });
+                        unsafe { KERNELS[f as usize](isa, band) };
                     }
                     assert_eq!(y, spread(&want), "{} {f:?} in place {in_place}", isa.name());
                 }

@@ -17,8 +17,8 @@
 //!
 //! # How to add a kernel
 //! `params.rs` gets its sizes and `reference.rs` its formula; a file here gets the checked entry and an `#[inline(always)]`
-//! `Band` whose body is generic over `Simd`; `program` calls the band; `tests/kernels` compares with `reference` on every
-//! instruction set.
+//! `Band` whose body is generic over `Simd`; `table` lists the functions that compute it, `program` calls them; `tests/kernels`
+//! compares with `reference` on every instruction set.
 
 mod activation;
 mod broadcast;
@@ -32,6 +32,7 @@ mod pool;
 mod rearrange;
 mod softmax;
 mod strassen;
+mod table;
 mod tile;
 mod winograd;
 
@@ -57,6 +58,7 @@ pub(crate) mod bands {
     pub(crate) use super::pool::{MeanBand as Mean, WindowBand as Window};
 }
 pub(crate) use eltwise::Binary;
+pub(crate) use table::Kernels;
 
 use core::ops::Range;
 

@@ -80,7 +80,7 @@ pub fn pointwise(
         y_pitch: p.out_c,
     };
     // SAFETY: every operand was checked to be as long as the parameters say; `y` is borrowed for writing, so nothing else is it.
-    isa.run(unsafe { band.job() });
+    unsafe { KERNELS[which(p)](isa, band) };
 }
 
 /// Some pixels and some output channels of a pointwise convolution.
@@ -104,16 +104,43 @@ pub(crate) struct Band<'a> {
     pub y_pitch: usize,
 }
 
-impl<'a> Band<'a> {
-    /// What [`Isa::run`] takes.
-    ///
-    /// # Safety
-    /// Pointers are valid for all that pixels, channels and pitches reach, `w` and `bias` for the whole packed layer; `y` is neither
-    /// read nor written by anything else meanwhile, and is no other operand but the residual.
-    #[inline(always)]
-    pub(crate) unsafe fn job(self) -> impl Job + use<'a> {
-        Call(self)
+/// One of [`KERNELS`], for layers of which [`which`] says so.
+///
+/// # Safety
+/// Pointers are valid for all that pixels, channels and pitches reach, `w` and `bias` for the whole packed layer; `y` is neither
+/// read nor written by anything else meanwhile, and is no other operand but the residual.
+pub(crate) type Kernel = unsafe fn(Isa, Band<'_>);
+
+/// A kernel a method.
+pub(crate) const KERNELS: [Kernel; 2] = [direct, by_strassen];
+
+/// The layer's kernel among [`KERNELS`].
+pub(crate) const fn which(p: &Pointwise) -> usize {
+    match p.method {
+        Method::Direct | Method::Winograd2 | Method::Winograd4 => 0,
+        Method::Strassen => 1,
     }
+}
+
+/// # Safety
+/// As [`Kernel`] says.
+unsafe fn direct(isa: Isa, band: Band<'_>) {
+    isa.run(Call(band));
+}
+
+/// # Safety
+/// As [`Kernel`] says.
+unsafe fn by_strassen(isa: Isa, band: Band<'_>) {
+    isa.run(strassen::Dense { b: &band });
+}
+
+/// The direct kernel inside of another.
+///
+/// # Safety
+/// As [`Kernel`] says.
+#[inline(always)]
+pub(super) unsafe fn sum(band: Band<'_>) -> impl Job {
+    Call(band)
 }
 
 struct Call<'a>(Band<'a>);
@@ -122,10 +149,6 @@ impl Job for Call<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let b = &self.0;
-        match b.p.method {
-            Method::Direct | Method::Winograd2 | Method::Winograd4 => {}
-            Method::Strassen => return s.outline(strassen::Dense { b }),
-        }
         // By the layer, not the band: half vectors add up in an order of their own.
         if (b.p.h, b.p.w, b.pixels) == (1, 1, 1) && !b.p.pool {
             return single(s, b);

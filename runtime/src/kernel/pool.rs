@@ -33,7 +33,7 @@ pub fn pool(isa: Isa, p: &Pool, rows: Range<usize>, x: &[f32], y: &mut [f32]) {
         y_pitch: p.c,
     };
     // SAFETY: `x` and `y` are whole tensors of the lengths checked above, `y` is borrowed alone, every window touches the input.
-    isa.run(unsafe { band.job() });
+    unsafe { windows(isa, band) };
 }
 
 /// Panics where a window along one axis holds no element of the input: it would have no mean.
@@ -61,16 +61,16 @@ pub(crate) struct WindowBand<'a> {
     pub y_pitch: usize,
 }
 
-impl<'a> WindowBand<'a> {
-    /// What [`Isa::run`] takes.
-    ///
-    /// # Safety
-    /// Rows and channels exist in the layer, whose sizes passed the checks of [`pool`]. The channels of every input row that the
-    /// windows of `rows` touch can be read, and those of the output rows written; nothing else refers to the latter meanwhile.
-    #[inline(always)]
-    pub(crate) unsafe fn job(self) -> impl Job + use<'a> {
-        Windows(self)
-    }
+/// [`windows`]
+pub(crate) type WindowKernel = unsafe fn(Isa, WindowBand<'_>);
+
+/// The kernel of windows.
+///
+/// # Safety
+/// Rows and channels exist in the layer, whose sizes passed the checks of [`pool`]. The channels of every input row that the
+/// windows of `rows` touch can be read, and those of the output rows written; nothing else refers to the latter meanwhile.
+pub(crate) unsafe fn windows(isa: Isa, band: WindowBand<'_>) {
+    isa.run(Windows(band));
 }
 
 struct Windows<'a>(WindowBand<'a>);
@@ -90,7 +90,7 @@ impl Job for Windows<'_> {
                 for channel in band.channels.clone().step_by(S::LANES) {
                     let n = S::LANES.min(band.channels.end - channel);
                     let v = self.window(s, &iys, &ixs, channel, n);
-                    // SAFETY: `(oy, ox)` is an output pixel with the channels `channel..channel + n`, as `job` was promised.
+                    // SAFETY: `(oy, ox)` is an output pixel with the channels `channel..channel + n`, as [`mean_of`] was promised.
                     unsafe { store_n(s, v, band.y.add(at + channel), n) };
                 }
             }
@@ -106,7 +106,7 @@ impl Windows<'_> {
         let (mut max, mut sum) = (s.splat(f32::NEG_INFINITY), s.splat(0.0));
         for iy in iys.clone() {
             for ix in ixs.clone() {
-                // SAFETY: `(iy, ix)` is a pixel of the input with the channels `channel..channel + n`, as `job` was promised.
+                // SAFETY: `(iy, ix)` is a pixel of the input with the channels `channel..channel + n`, as [`mean_of`] was promised.
                 let v = unsafe { load_n(s, x.first.add(x.row(iy) + ix * x.pitch + channel), n) };
                 match self.0.p.kind {
                     // `max` keeps its second operand at NaN: one in `max` stays, one in `v` is put in.
@@ -134,7 +134,7 @@ pub fn global_pool(isa: Isa, pixels: usize, c: usize, x: &[f32], y: &mut [f32]) 
     check_len("global_pool output", y.len(), c);
     let band = MeanBand { pixels, channels: 0..c, x: x.as_ptr(), x_pitch: c, y: y.as_mut_ptr() };
     // SAFETY: `x` is `pixels` times `c` floats and `y` is `c`, borrowed alone.
-    isa.run(unsafe { band.job() });
+    unsafe { mean_of(isa, band) };
 }
 
 /// Channels of a mean over all pixels.
@@ -152,15 +152,15 @@ pub(crate) struct MeanBand {
     pub y: *mut f32,
 }
 
-impl MeanBand {
-    /// What [`Isa::run`] takes.
-    ///
-    /// # Safety
-    /// The channels can be read of every pixel, and written once; nothing else refers to the latter meanwhile.
-    #[inline(always)]
-    pub(crate) unsafe fn job(self) -> impl Job {
-        Mean(self)
-    }
+/// [`mean_of`]
+pub(crate) type MeanKernel = unsafe fn(Isa, MeanBand);
+
+/// The kernel of the mean over all pixels.
+///
+/// # Safety
+/// The channels can be read of every pixel, and written once; nothing else refers to the latter meanwhile.
+pub(crate) unsafe fn mean_of(isa: Isa, band: MeanBand) {
+    isa.run(Mean(band));
 }
 
 struct Mean(MeanBand);
@@ -175,7 +175,7 @@ impl Mean {
             let mut sum = [s.splat(0.0); VECTORS];
             for pixel in first..(first + CHUNK).min(pixels) {
                 for (v, sum) in sum.iter_mut().enumerate() {
-                    // SAFETY: the pixel has these channels, as `job` was promised.
+                    // SAFETY: the pixel has these channels, as [`mean_of`] was promised.
                     let x = unsafe { load_n(s, x.add(pixel * x_pitch + channel + v * S::LANES), n) };
                     *sum = s.add(*sum, x);
                 }
@@ -185,7 +185,7 @@ impl Mean {
             }
         }
         for (v, total) in total.into_iter().enumerate() {
-            // SAFETY: the output has these channels, as `job` was promised.
+            // SAFETY: the output has these channels, as [`mean_of`] was promised.
             unsafe { store_n(s, s.div(total, s.splat(pixels as f32)), y.add(channel + v * S::LANES), n) };
         }
     }
@@ -252,7 +252,7 @@ mod tests {
                     let x = Rows { first: lines.as_ptr(), rows: 3, width: 7, pitch: PITCH };
                     let band = WindowBand { p: &p, rows: oy..oy + 1, channels, x, y: y.as_mut_ptr(), y_pitch: PITCH };
                     // SAFETY: the ring holds the rows that the window touches, and `y` the row's pixels.
-                    isa.run(unsafe { band.job() });
+                    unsafe { windows(isa, band) };
                 }
                 for (i, pixel) in y.chunks(PITCH).enumerate() {
                     assert_eq!(pixel[..C], want[(oy * 4 + i) * C..][..C], "{} {kind:?}", isa.name());
@@ -272,7 +272,7 @@ mod tests {
             for channels in [64..141, 0..64] {
                 let band = MeanBand { pixels: 100, channels, x: x.as_ptr(), x_pitch: 150, y: got.as_mut_ptr() };
                 // SAFETY: a hundred pixels of 150 channels, of which 141 have a place in the output.
-                isa.run(unsafe { band.job() });
+                unsafe { mean_of(isa, band) };
             }
             assert_eq!(got, want, "{}", isa.name());
         }

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use super::{Added, Op, Place, Program, Split, Stage, Step, View};
+use crate::kernel::Kernels;
 use crate::pack::PANEL;
 use crate::params;
 
@@ -14,7 +15,11 @@ pub(super) const MOST_STEPS: usize = 16;
 /// Whether a ring holds a row until its last reader has seen it is for whoever makes the program: too small a ring gives wrong
 /// numbers, never a wrong access.
 #[derive(Debug, Clone, Copy)]
-pub struct Checked<'a>(Program<'a>);
+pub struct Checked<'a> {
+    program: Program<'a>,
+    /// At least those that the program calls.
+    kernels: Kernels,
+}
 
 /// What is wrong with a program, and where: a mistake of whoever made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +53,7 @@ impl<'a> Checked<'a> {
         if program.threads == 0 {
             return Err(ProgramError { stage: 0, step: 0, what: "a program without a thread" });
         }
-        Ok(Self(program))
+        Ok(Self { kernels: Kernels::of(&program), program })
     }
 
     /// The same for a `const`: a mistake stops the build.
@@ -89,13 +94,18 @@ impl<'a> Checked<'a> {
 
     /// A program that [`Self::new`] let through before.
     pub(super) const fn known(program: Program<'a>) -> Self {
-        Self(program)
+        Self { program, kernels: Kernels::ALL }
     }
 
     /// The program.
     #[must_use]
     pub const fn get(&self) -> &Program<'a> {
-        &self.0
+        &self.program
+    }
+
+    /// The kernels that its steps call.
+    pub(super) const fn kernels(&self) -> &Kernels {
+        &self.kernels
     }
 }
 

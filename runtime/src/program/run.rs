@@ -228,11 +228,15 @@ impl<'a> Inference<'a> {
             y,
             y_pitch,
         };
+        let kernels = self.program.kernels();
+        // SAFETY: the caller's promise.
+        let mapped = |band: Map| unsafe { kernels.map(band.f)(isa, band) };
         // SAFETY: the program was checked: every view lies in its memory and has the size that the parameters say, packed weights
         // and biases lie in the blob, and what is written is nothing that is read, but in place; bands are the caller's.
         unsafe {
             match &step.op {
-                Op::Conv { params: p, weight: w, bias, pad_value, added: r } => isa.run(
+                Op::Conv { params: p, weight: w, bias, pad_value, added: r } => kernels.conv(p)(
+                    isa,
                     Conv {
                         p,
                         rows,
@@ -244,10 +248,10 @@ impl<'a> Inference<'a> {
                         residual: added(r),
                         y,
                         y_pitch,
-                    }
-                    .job(),
+                    },
                 ),
-                Op::Depthwise { params: p, weight: w, bias, pad_value } => isa.run(
+                Op::Depthwise { params: p, weight: w, bias, pad_value } => kernels.depthwise(p)(
+                    isa,
                     Depthwise {
                         p,
                         rows,
@@ -258,10 +262,10 @@ impl<'a> Inference<'a> {
                         pad_value: pad_value.map(weight),
                         y,
                         y_pitch,
-                    }
-                    .job(),
+                    },
                 ),
-                Op::Pointwise { params: p, weight: w, bias, added: r } => isa.run(
+                Op::Pointwise { params: p, weight: w, bias, added: r } => kernels.pointwise(p)(
+                    isa,
                     Pointwise {
                         p,
                         pixels: if p.pool { p.h * p.w } else { rows.len() * p.w },
@@ -273,23 +277,22 @@ impl<'a> Inference<'a> {
                         residual: added(r),
                         y,
                         y_pitch,
-                    }
-                    .job(),
+                    },
                 ),
-                Op::Pool(p) => isa.run(Window { p, rows, channels, x: self.rows(&step.x, thread), y, y_pitch }.job()),
-                Op::GlobalPool => isa.run(
+                Op::Pool(p) => kernels.window()(isa, Window { p, rows, channels, x: self.rows(&step.x, thread), y, y_pitch }),
+                Op::GlobalPool => kernels.mean()(
+                    isa,
                     Mean {
                         pixels: step.x.rows * step.x.width,
                         channels,
                         x: self.base(step.x.place, thread),
                         x_pitch: step.x.pitch,
                         y,
-                    }
-                    .job(),
+                    },
                 ),
-                Op::Add { other, act } => isa.run(map(Binary::Sum, *act, Some(other), true).job()),
-                Op::Scale { scale, act } => isa.run(map(Binary::Product, *act, Some(scale), false).job()),
-                Op::Act(act) => isa.run(map(Binary::First, *act, None, true).job()),
+                Op::Add { other, act } => mapped(map(Binary::Sum, *act, Some(other), true)),
+                Op::Scale { scale, act } => mapped(map(Binary::Product, *act, Some(scale), false)),
+                Op::Act(act) => mapped(map(Binary::First, *act, None, true)),
                 Op::Softmax if step.x == step.y => kernel::softmax_in_place(step.y.channels, self.slice_mut(&step.y, thread)),
                 Op::Softmax => {
                     kernel::softmax(step.y.channels, self.slice(&step.x, thread), self.slice_mut(&step.y, thread));
@@ -310,7 +313,7 @@ impl<'a> Inference<'a> {
                 Op::Copy => self.slice_mut(&step.y, thread).copy_from_slice(self.slice(&step.x, thread)),
                 Op::PRelu { slope } => {
                     let slope = Map { b: weight(*slope), ..map(Binary::Slope, Activation::None, None, false) };
-                    isa.run(slope.job());
+                    mapped(slope);
                 }
                 Op::Binary { kind, other, act } => {
                     // Rings are gone through piece by piece, so that rows stand one behind the other.
@@ -329,9 +332,10 @@ impl<'a> Inference<'a> {
                         b: strided(other),
                         y: Strided::new(y, shape, y_pitch),
                     };
-                    isa.run(band.job());
+                    kernels.broadcast()(isa, band);
                 }
-                Op::ConvTranspose { params: p, weight: w, bias } => isa.run(
+                Op::ConvTranspose { params: p, weight: w, bias } => kernels.conv_transpose()(
+                    isa,
                     ConvTranspose {
                         p,
                         columns: channels,
@@ -340,8 +344,7 @@ impl<'a> Inference<'a> {
                         bias: weight(*bias),
                         y,
                         y_pitch,
-                    }
-                    .job(),
+                    },
                 ),
                 Op::Concat { .. } | Op::Gather { .. } | Op::Transpose { .. } | Op::Mean { .. } | Op::Interpolate { .. } => {
                     self.rearrange(step, thread);
