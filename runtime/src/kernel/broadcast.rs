@@ -164,7 +164,7 @@ impl<F: Operation, const A: bool, const B: bool> Job for With<F, A, B> {
                 let mut channel = start;
                 while channel < end {
                     let n = S::LANES.min(end - channel);
-                    // SAFETY: the operands and the result have these channels of this pixel, or one for all, as `Band::job` was
+                    // SAFETY: the operands and the result have these channels of this pixel, or one for all, as [`run`] was
                     // promised.
                     unsafe {
                         let a = if A { s.splat(*a) } else { load_n(s, a.add(channel), n) };

@@ -109,9 +109,10 @@ pub(crate) struct Band<'a> {
     pub y_pitch: usize,
 }
 
-/// One of [`KERNELS`], for layers of which [`which`] says so.
+/// A kernel of some layers.
 ///
 /// # Safety
+/// It is that of [`KERNELS`] which [`which`] names for the band's layer.
 /// Pointers are valid for all that rows, channels and pitches reach, `w` and `bias` for the whole packed layer; `y` is neither
 /// read nor written by anything else meanwhile, and is no other operand but the residual.
 pub(crate) type Kernel = unsafe fn(Isa, Band<'_>);

@@ -110,9 +110,10 @@ impl Band<'_> {
     }
 }
 
-/// One of [`KERNELS`], for layers of which [`which`] says so.
+/// A kernel of some layers.
 ///
 /// # Safety
+/// It is that of [`KERNELS`] which [`which`] names for the band's layer.
 /// Rows and channels exist in the layer, whose sizes passed the checks of [`depthwise`]. Weights, biases and padding are whole. The
 /// channels of every input row that the windows of `rows` touch can be read (of `multiplier` output channels, one input channel),
 /// and those of the output rows written; nothing else refers to the latter meanwhile.
@@ -121,18 +122,21 @@ pub(crate) type Kernel = unsafe fn(Isa, Band<'_>);
 /// Kernels of windows of one size and stride, the last of any.
 pub(crate) const KERNELS: [Kernel; 5] = [run::<3, 1>, run::<3, 2>, run::<5, 1>, run::<5, 2>, run::<0, 0>];
 
+/// The last.
+const ANY: usize = KERNELS.len() - 1;
+
 /// The layer's kernel among [`KERNELS`].
 pub(crate) const fn which(p: &Depthwise) -> usize {
     let near = p.dilation_h == 1 && p.dilation_w == 1;
     if p.multiplier != 1 || !near || p.kernel_h != p.kernel_w || p.stride_h != p.stride_w {
-        return 4;
+        return ANY;
     }
     match (p.kernel_h, p.stride_h) {
         (3, 1) => 0,
         (3, 2) => 1,
         (5, 1) => 2,
         (5, 2) => 3,
-        _ => 4,
+        _ => ANY,
     }
 }
 
@@ -386,7 +390,7 @@ impl<const K: usize, const STRIDE: usize, const TALL: usize, const WIDE: usize, 
             let to = to.wrapping_add(r * band.p.out_w * y_pitch);
             for (t, v) in row.iter().enumerate() {
                 let y = to.wrapping_add(t * y_pitch);
-                // SAFETY: `(oy + r, ox + t)` is an output pixel with the channels of the spot, as `Band::job` was promised.
+                // SAFETY: `(oy + r, ox + t)` is an output pixel with the channels of the spot, as [`Kernel`] was promised.
                 unsafe { if EDGE && S::MASKS { store_n(s, *v, y, spot.n) } else { s.store(*v, y) } };
             }
         }
@@ -505,7 +509,7 @@ impl<const WIDE: usize> Pixels<'_, WIDE> {
                         (_, _, Some(value)) => value,
                         (_, _, None) => continue,
                     };
-                    // SAFETY: a pixel of the input, or the padding, with the channels `channel..channel + n`, as `Band::job` was
+                    // SAFETY: a pixel of the input, or the padding, with the channels `channel..channel + n`, as [`Kernel`] was
                     // promised.
                     *acc = s.mul_add(unsafe { load_n(s, x.add(channel), n) }, w, *acc);
                 }
@@ -513,7 +517,7 @@ impl<const WIDE: usize> Pixels<'_, WIDE> {
         }
         activate(s, p.act, &mut acc);
         for (t, v) in acc[0].iter().enumerate() {
-            // SAFETY: `(oy, ox + t)` is an output pixel with the channels `channel..channel + n`, as `Band::job` was promised.
+            // SAFETY: `(oy, ox + t)` is an output pixel with the channels `channel..channel + n`, as [`Kernel`] was promised.
             unsafe { store_n(s, *v, band.pixel(oy, ox + t).add(channel), n) };
         }
     }
@@ -555,7 +559,7 @@ impl Gathered<'_> {
             let mut lanes = [0.0; PANEL];
             for (i, lane) in lanes.iter_mut().enumerate().take(n) {
                 // SAFETY: a pixel of the input, or the padding, with the input channel of output channel `channel + i`, as
-                // `Band::job` was promised.
+                // [`Kernel`] was promised.
                 *lane = unsafe { *from.add((channel + i) / p.multiplier) };
             }
             // SAFETY: no vector is wider than the array, nor than the panel that holds these channels.
@@ -563,7 +567,7 @@ impl Gathered<'_> {
             acc[0][0] = s.mul_add(x, w, acc[0][0]);
         }
         activate(s, p.act, &mut acc);
-        // SAFETY: `(oy, ox)` is an output pixel with the channels `channel..channel + n`, as `Band::job` was promised.
+        // SAFETY: `(oy, ox)` is an output pixel with the channels `channel..channel + n`, as [`Kernel`] was promised.
         unsafe { store_n(s, acc[0][0], band.pixel(oy, ox).add(channel), n) };
     }
 }

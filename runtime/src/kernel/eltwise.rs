@@ -94,9 +94,10 @@ pub(crate) struct MapBand {
     pub y_pitch: usize,
 }
 
-/// One of [`KERNELS`], that of [`MapBand::f`].
+/// A kernel of one operation.
 ///
 /// # Safety
+/// The band's operation is the kernel's: it is that of [`KERNELS`] which [`MapBand::f`] names.
 /// The channels can be read of every pixel of the operands, and written of every pixel of `y`, to which nothing else refers
 /// meanwhile, except `a` where it is `y` itself with the same pitch.
 pub(crate) type Kernel = unsafe fn(Isa, MapBand);

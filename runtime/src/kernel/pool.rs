@@ -90,7 +90,7 @@ impl Job for Windows<'_> {
                 for channel in band.channels.clone().step_by(S::LANES) {
                     let n = S::LANES.min(band.channels.end - channel);
                     let v = self.window(s, &iys, &ixs, channel, n);
-                    // SAFETY: `(oy, ox)` is an output pixel with the channels `channel..channel + n`, as [`mean_of`] was promised.
+                    // SAFETY: `(oy, ox)` is an output pixel with the channels `channel..channel + n`, as [`windows`] was promised.
                     unsafe { store_n(s, v, band.y.add(at + channel), n) };
                 }
             }
@@ -106,7 +106,7 @@ impl Windows<'_> {
         let (mut max, mut sum) = (s.splat(f32::NEG_INFINITY), s.splat(0.0));
         for iy in iys.clone() {
             for ix in ixs.clone() {
-                // SAFETY: `(iy, ix)` is a pixel of the input with the channels `channel..channel + n`, as [`mean_of`] was promised.
+                // SAFETY: `(iy, ix)` is a pixel of the input with the channels `channel..channel + n`, as [`windows`] was promised.
                 let v = unsafe { load_n(s, x.first.add(x.row(iy) + ix * x.pitch + channel), n) };
                 match self.0.p.kind {
                     // `max` keeps its second operand at NaN: one in `max` stays, one in `v` is put in.
