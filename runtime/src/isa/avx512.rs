@@ -18,13 +18,15 @@ const LANES: usize = 16;
 
 /// Only [`run`] makes one, and its caller has the proof.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512 {
+    short_tiles: bool,
+}
 
-/// Runs `job` compiled for AVX-512.
+/// Runs `job` compiled for AVX-512, with [`Simd::short_tiles`].
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-pub(super) fn run<J: Job>(job: J) {
-    job.run(Avx512(()));
+pub(super) fn run<J: Job>(job: J, short_tiles: bool) {
+    job.run(Avx512 { short_tiles });
 }
 
 /// The first `n` lanes.
@@ -38,6 +40,8 @@ impl Simd for Avx512 {
     /// Twenty-eight sums, two weights, one broadcast: thirty-one of thirty-two registers. MobileNets' widths are multiples of 14.
     const ROWS: usize = 14;
     const NARROW_ROWS: usize = 14;
+    /// Two sums in flight for each of four cycles of latency where one is begun a cycle.
+    const SHORT_ROWS: usize = 8;
     /// Fourteen sums, nine inputs (fifteen at stride 2), one weight.
     const DEPTHWISE: (usize, usize) = (2, 7);
     const MASKS: bool = true;
@@ -48,7 +52,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn outline<J: Job>(self, job: J) {
         // SAFETY: an `Avx512` exists only inside `run`, on a CPU with AVX-512.
-        unsafe { run(job) }
+        unsafe { run(job, self.short_tiles) }
+    }
+    #[inline(always)]
+    fn short_tiles(self) -> bool {
+        self.short_tiles
     }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {

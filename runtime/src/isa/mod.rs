@@ -54,7 +54,9 @@ enum Level {
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
-    Avx512,
+    Avx512 {
+        short_tiles: bool,
+    },
 }
 
 /// `MNC_ISA` names an instruction set that does not exist here.
@@ -69,7 +71,7 @@ pub enum IsaError {
 /// Every name that `MNC_ISA` knows on some platform.
 const NAMES: [&str; 4] = ["scalar", "neon", "avx2", "avx512"];
 
-/// What [`Isa::detect`] found: 0 before the first call, else one more than the index into [`NAMES`].
+/// What [`Isa::detect`] found: 0 before the first call, else the [`Isa::code`].
 static DETECTED: AtomicU8 = AtomicU8::new(0);
 
 impl Isa {
@@ -94,7 +96,7 @@ impl Isa {
     pub fn avx512() -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
         if cpuid::avx512() {
-            return Some(Self(Level::Avx512));
+            return Some(Self(Level::Avx512 { short_tiles: cpuid::half_wide() }));
         }
         None
     }
@@ -113,6 +115,19 @@ impl Isa {
         [Some(Self::scalar()), Self::neon(), Self::avx2(), Self::avx512()].into_iter().flatten()
     }
 
+    /// [`Isa::available`] with, of each set, the way in which this CPU's kernels do not cut their tiles.
+    #[cfg(test)]
+    pub(crate) fn tested() -> impl Iterator<Item = Self> {
+        Self::available().flat_map(|isa| {
+            let other = match isa.0 {
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 { short_tiles } => Some(Self(Level::Avx512 { short_tiles: !short_tiles })),
+                _ => None,
+            };
+            [Some(isa), other].into_iter().flatten()
+        })
+    }
+
     /// The best instruction set of this CPU; found once, then remembered.
     ///
     /// Under `std` the environment variable `MNC_ISA` (`scalar`, `neon`, `avx2` or `avx512`) overrides it. A value that [`Isa::requested`] refuses
@@ -125,7 +140,7 @@ impl Isa {
         }
         let best = Self::available().last().unwrap_or(Self::scalar());
         let isa = Self::requested().ok().flatten().unwrap_or(best);
-        DETECTED.store(isa.index() + 1, Ordering::Relaxed);
+        DETECTED.store(isa.code(), Ordering::Relaxed);
         isa
     }
 
@@ -138,8 +153,19 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             3 => Some(Self(Level::Avx2)),
             #[cfg(target_arch = "x86_64")]
-            4 => Some(Self(Level::Avx512)),
+            4 => Some(Self(Level::Avx512 { short_tiles: false })),
+            #[cfg(target_arch = "x86_64")]
+            5 => Some(Self(Level::Avx512 { short_tiles: true })),
             _ => None,
+        }
+    }
+
+    /// The number by which [`Isa::detected`] knows it: not 0.
+    const fn code(self) -> u8 {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 { short_tiles: true } => 5,
+            _ => self.index() + 1,
         }
     }
 
@@ -178,7 +204,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => 2,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => 3,
+            Level::Avx512 { .. } => 3,
         }
     }
 
@@ -195,7 +221,7 @@ impl Isa {
             Level::Avx2 => unsafe { avx2::run(job) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Isa` of this level was only made after `cpuid::avx512` said that the CPU has it.
-            Level::Avx512 => unsafe { avx512::run(job) },
+            Level::Avx512 { short_tiles } => unsafe { avx512::run(job, short_tiles) },
         }
     }
 }
@@ -234,7 +260,7 @@ mod tests {
     fn names_find_what_is_available() {
         for isa in Isa::available() {
             assert_eq!(Isa::named(isa.name()), Ok(isa));
-            assert_eq!(Isa::detected(isa.index() + 1), Some(isa));
+            assert_eq!(Isa::detected(isa.code()), Some(isa));
         }
         assert_eq!(Isa::named("sse9"), Err(IsaError::Unknown));
         assert_eq!(Isa::named(""), Err(IsaError::Unknown));

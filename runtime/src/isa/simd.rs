@@ -17,6 +17,8 @@ pub(crate) trait Simd: Copy {
     const ROWS: usize;
     /// The most pixels of a register tile that is one vector wide.
     const NARROW_ROWS: usize;
+    /// The most pixels of such a tile where [`Simd::short_tiles`] says so.
+    const SHORT_ROWS: usize = Self::NARROW_ROWS;
     /// Output rows and columns of a depthwise 3x3 tile, whose sums, one row of inputs and one weight must fit the register file.
     const DEPTHWISE: (usize, usize);
     /// Whether a part of a vector is read and written as fast as the whole.
@@ -30,6 +32,13 @@ pub(crate) trait Simd: Copy {
 
     /// Runs `job` as a function of its own, once a program and instruction set however often it is called.
     fn outline<J: Job>(self, job: J);
+
+    /// Whether this CPU computes sums of products faster in tiles one vector wide and [`Simd::SHORT_ROWS`] pixels high than in the
+    /// largest ones. The sums are the same to the bit.
+    #[inline(always)]
+    fn short_tiles(self) -> bool {
+        false
+    }
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;

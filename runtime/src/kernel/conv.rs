@@ -183,7 +183,7 @@ fn dense<S: Simd>(s: S, b: &Band<'_>) {
         let mut column = b.columns.start;
         while column < b.columns.end {
             let rows = b.rows.start + first..b.rows.start + end;
-            let wide = b.columns.end - column > S::LANES;
+            let wide = b.columns.end - column > S::LANES && !s.short_tiles();
             match (wide, b.p.stride_w * b.x.pitch) {
                 (true, STEM) => wide_rows::<S, STEM>(s, b, rows, column),
                 (true, _) => wide_rows::<S, 0>(s, b, rows, column),
@@ -207,7 +207,13 @@ fn wide_rows<S: Simd, const STEP: usize>(s: S, b: &Band<'_>, rows: Range<usize>,
 #[inline(always)]
 fn narrow_rows<S: Simd, const STEP: usize>(s: S, b: &Band<'_>, rows: Range<usize>, column: usize) {
     for oy in rows {
-        by_size!(0, b.p.out_w, S::NARROW_ROWS, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 1, STEP> { b, oy, ox, tiles, column }));
+        by_size!(0, b.p.out_w, S::NARROW_ROWS, tile::narrow_rows(s), |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 1, STEP> {
+            b,
+            oy,
+            ox,
+            tiles,
+            column
+        }));
     }
 }
 

@@ -233,6 +233,12 @@ pub(super) unsafe fn add_up<S: Simd, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
+/// Pixels of a tile that is one vector wide, at most.
+#[inline(always)]
+pub(super) fn narrow_rows<S: Simd>(s: S) -> usize {
+    if s.short_tiles() { S::SHORT_ROWS } else { S::NARROW_ROWS }
+}
+
 /// How a run of pixels (or columns) is cut into as few tiles of at most `max` as possible, all of nearly the same size: `larger`
 /// tiles of `size + 1`, then `rest` tiles of `size`. 49 by sixes are four sixes and five fives, not eight sixes and a slow one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -273,10 +279,14 @@ impl Blocks {
 }
 
 /// Runs `$body` for the larger and for the smaller tiles of a split of `$first..$end`, with their size as the constant `$ROWS`,
-/// the first position as `$at` and their number as `$count`. Sizes above the constant `$max` are not compiled.
+/// the first position as `$at` and their number as `$count`. Sizes above the constant `$max` are not compiled; `$most`, where it is
+/// given, is the largest one used now.
 macro_rules! by_size {
-    ($first:expr, $end:expr, $max:expr, |$ROWS:ident, $at:ident, $count:ident| $body:expr) => {{
-        let split = $crate::kernel::tile::Split::new($end - $first, $max);
+    ($first:expr, $end:expr, $max:expr, |$ROWS:ident, $at:ident, $count:ident| $body:expr) => {
+        $crate::kernel::tile::by_size!($first, $end, $max, $max, |$ROWS, $at, $count| $body)
+    };
+    ($first:expr, $end:expr, $max:expr, $most:expr, |$ROWS:ident, $at:ident, $count:ident| $body:expr) => {{
+        let split = $crate::kernel::tile::Split::new($end - $first, $most);
         let mut $at = $first;
         for (size, $count) in [(split.size + 1, split.larger), (split.size, split.rest)] {
             if $count == 0 {
