@@ -171,7 +171,7 @@ impl Job for Call<'_> {
                 if half && left <= S::LANES / 2 {
                     halves::<S>(s, b, first, end, column);
                     column = b.columns.end;
-                } else if left > S::LANES && !(half && left <= S::WIDE) && !s.short_tiles() {
+                } else if left > S::LANES && !(half && left <= S::WIDE) && !tile::short(s, in_c) {
                     wide::<S>(s, b, first, end, column);
                     column += S::WIDE;
                 } else {
@@ -198,7 +198,7 @@ fn wide<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) {
 /// One vector of output channels for a block of pixels.
 #[inline(always)]
 fn narrow<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) {
-    by_size!(first, end, S::NARROW_ROWS, tile::narrow_rows(s), |ROWS, pixel, tiles| s.outline(Tiles::<ROWS, 1> {
+    by_size!(first, end, S::NARROW_ROWS, tile::narrow_rows(s, b.p.in_c), |ROWS, pixel, tiles| s.outline(Tiles::<ROWS, 1> {
         b,
         first,
         pixel,
@@ -210,13 +210,8 @@ fn narrow<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) 
 /// The last half vector of output channels for a block of pixels.
 #[inline(always)]
 fn halves<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) {
-    by_size!(first, end, S::NARROW_ROWS, tile::narrow_rows(s), |ROWS, pixel, tiles| s.outline(Half(Tiles::<ROWS, 1> {
-        b,
-        first,
-        pixel,
-        tiles,
-        column
-    })));
+    by_size!(first, end, S::NARROW_ROWS, tile::narrow_rows(s, b.p.in_c), |ROWS, pixel, tiles| s
+        .outline(Half(Tiles::<ROWS, 1> { b, first, pixel, tiles, column })));
 }
 
 /// `tiles` tiles of `VECTORS` vectors of output channels from `pixel` on, of a block that starts at `first`.
