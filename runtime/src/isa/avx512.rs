@@ -3,9 +3,8 @@
 use core::arch::x86_64::{
     __m512, __mmask16, _CMP_UNORD_Q, _MM_HINT_T1, _mm_prefetch, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512,
     _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_movehdup_ps,
-    _mm512_mul_ps, _mm512_permutexvar_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_slli_epi32,
-    _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use self::tile::{Halves, Sums};
@@ -175,33 +174,18 @@ impl Simd for Avx512 {
         k: usize,
         ahead: *const f32,
     ) {
-        // SAFETY: AVX-512F as above.
-        let (apart, together) = unsafe {
-            (
-                _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15),
-                _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15),
-            )
-        };
-        for [sum] in sums.iter_mut() {
-            // SAFETY: AVX-512F as above.
-            *sum = unsafe { _mm512_permutexvar_ps(apart, _mm512_maskz_mov_ps(mask(LANES / 2), *sum)) };
-        }
         macro_rules! rows {
             ($($n:literal)*) => {
                 $(if const { ROWS == $n } {
-                    // SAFETY: the array is of this very size; AVX-512F and DQ as above, and the caller's.
+                    // SAFETY: the array is of this very size; AVX-512F and VL as above, and the caller's.
                     unsafe {
                         let sums = &mut *(&raw mut *sums).cast::<[[__m512; 1]; $n]>();
-                        Halves::add_products(sums, _mm512_castsi512_ps(apart), (a, 4 * pitch), w, k, ahead, AHEAD);
+                        Halves::add_products(sums, a, 4 * pitch, (w, 0), k, ahead, AHEAD);
                     }
                 })*
             };
         }
         const { assert!(ROWS >= 1 && ROWS <= 14, "no tile has more rows") };
         rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-        for [sum] in sums.iter_mut() {
-            // SAFETY: AVX-512F as above.
-            *sum = unsafe { _mm512_permutexvar_ps(together, _mm512_add_ps(*sum, _mm512_movehdup_ps(*sum))) };
-        }
     }
 }

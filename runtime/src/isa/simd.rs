@@ -102,8 +102,7 @@ pub(crate) trait Simd: Copy {
         unsafe { products::<Self, ROWS, VECTORS, AHEAD>(self, sums, a, w, k, ahead) };
     }
 
-    /// [`Simd::products`] where only the first half of the vector's channels exist and the sums of the others, zero before, are not
-    /// used. With [`Simd::HALVES`], products of even and odd steps are added up apart.
+    /// [`Simd::products`] where only the first half of the vector's channels exist and the sums of the others are not used.
     ///
     /// # Safety
     /// As for [`products`].

@@ -150,8 +150,7 @@ impl Job for Call<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let b = &self.0;
-        // By the layer, not the band: half vectors add up in an order of their own.
-        if (b.p.h, b.p.w, b.pixels) == (1, 1, 1) && !b.p.pool {
+        if b.pixels == 1 && !b.p.pool {
             return single(s, b);
         }
         if b.p.pool {
@@ -207,11 +206,16 @@ fn narrow<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) 
     }));
 }
 
-/// The last half vector of output channels for a block of pixels.
+/// The last half vector of output channels for a block of pixels. In large tiles: what a step loads, it loads for half a product.
 #[inline(always)]
 fn halves<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) {
-    by_size!(first, end, S::NARROW_ROWS, tile::narrow_rows(s, b.p.in_c), |ROWS, pixel, tiles| s
-        .outline(Half(Tiles::<ROWS, 1> { b, first, pixel, tiles, column })));
+    by_size!(first, end, S::NARROW_ROWS, |ROWS, pixel, tiles| s.outline(Half(Tiles::<ROWS, 1> {
+        b,
+        first,
+        pixel,
+        tiles,
+        column
+    })));
 }
 
 /// `tiles` tiles of `VECTORS` vectors of output channels from `pixel` on, of a block that starts at `first`.

@@ -13,7 +13,7 @@ pub(super) trait Sums {
     /// `lines` is zero.
     ///
     /// # Safety
-    /// As for [`crate::isa::products`], on a CPU with AVX-512F.
+    /// As for [`crate::isa::products`], on a CPU with AVX-512F and VL.
     unsafe fn add_products(
         &mut self,
         a: *const f32,
@@ -25,18 +25,17 @@ pub(super) trait Sums {
     );
 }
 
-/// Sums of `ROWS` rows and half a vector: of every channel one over even `k` and, in the lane behind it, one over odd `k`.
+/// Sums of `ROWS` rows and the first half of a vector: 256-bit products, of which a core that has units so wide begins two a cycle.
 pub(super) trait Halves {
-    /// As [`Sums::add_products`], of the first eight channels of a panel and with pointer and pitch of the rows together; `order` takes lane `i` to lane `2 i`, and `8 + i` to
-    /// `2 i + 1`.
+    /// As [`Sums::add_products`], of the first eight channels of a panel; the other sums become zero.
     ///
     /// # Safety
     /// As for [`Sums::add_products`].
     unsafe fn add_products(
         &mut self,
-        order: __m512,
-        rows: (*const f32, usize),
-        w: *const f32,
+        a: *const f32,
+        pitch: usize,
+        w: (*const f32, usize),
         k: usize,
         ahead: *const f32,
         lines: usize,
@@ -45,7 +44,7 @@ pub(super) trait Halves {
 
 /// One step of `k`, `$a` bytes behind the rows' pointers and `$w` behind the weights'.
 macro_rules! step {
-    (2, $a:tt, $w:tt, $(($row:tt $x:tt $sum0:tt $sum1:tt $i:tt))*) => {
+    (2, $a:tt, $w:tt, $(($row:tt $x:tt $sum0:tt $sum1:tt $half:tt $i:tt))*) => {
         concat!(
             "vmovups zmm28, [{w} + ", $w, "]\n",
             "vmovups zmm29, [{w} + {apart} + ", $w, "]\n",
@@ -56,78 +55,22 @@ macro_rules! step {
             )*
         )
     };
-    (1, $a:tt, $w:tt, $(($row:tt $x:tt $sum0:tt $sum1:tt $i:tt))*) => {
+    (1, $a:tt, $w:tt, $(($row:tt $x:tt $sum0:tt $sum1:tt $half:tt $i:tt))*) => {
         concat!(
             "vmovups zmm28, [{w} + ", $w, "]\n",
             $("vfmadd231ps ", $sum0, ", zmm28, dword ptr [", $row, " + ", $a, "]{{1to16}}\n",)*
         )
     };
-}
-
-/// Two steps of `k` in one: weights `(w[k][0], w[k + 1][0], w[k][1], w[k + 1][1], ..)`, elements `(x[k], x[k + 1], x[k], ..)`.
-macro_rules! pair {
-    ($a:tt, $w:tt, $next:tt, $(($row:tt $x:tt $sum0:tt $sum1:tt $i:tt))*) => {
+    (half, $a:tt, $w:tt, $(($row:tt $x:tt $sum0:tt $sum1:tt $half:tt $i:tt))*) => {
         concat!(
             "vmovups ymm28, [{w} + ", $w, "]\n",
-            "vinsertf32x8 zmm28, zmm28, [{w} + ", $next, "], 1\n",
-            "vpermps zmm28, zmm29, zmm28\n",
-            $(
-                "vbroadcastsd ", $x, ", qword ptr [", $row, " + ", $a, "]\n",
-                "vfmadd231ps ", $sum0, ", ", $x, ", zmm28\n",
-            )*
-        )
-    };
-}
-
-/// The last step of an odd number: `(w[k][0], 0, w[k][1], 0, ..)` and `(x[k], 0, x[k], 0, ..)`.
-macro_rules! last {
-    ($(($row:tt $x:tt $sum0:tt $sum1:tt $i:tt))*) => {
-        concat!(
-            "vmovups ymm28, [{w}]\n",
-            "vpermps zmm28, zmm29, zmm28\n",
-            $(
-                "vmovss xmm30, dword ptr [", $row, "]\n",
-                "vbroadcastsd zmm30, xmm30\n",
-                "vfmadd231ps ", $sum0, ", zmm30, zmm28\n",
-            )*
+            $("vfmadd231ps ", $half, ", ymm28, dword ptr [", $row, " + ", $a, "]{{1to8}}\n",)*
         )
     };
 }
 
 /// Four steps at a time, then one at a time. Operands that the rows of small tiles do not name stand in a comment.
 macro_rules! steps {
-    (half, $($rows:tt)*) => {
-        concat!(
-            "sub {whole}, 1\n",
-            "jc 3f\n",
-            "2:\n",
-            "prefetcht1 [{ahead}]\n",
-            "prefetcht1 [{ahead} + 64]\n",
-            pair!(0, 0, 64, $($rows)*),
-            pair!(8, 128, 192, $($rows)*),
-            "add {ahead}, {lines}\n",
-            "add {p0}, 16\n",
-            "add {p1}, 16\n",
-            "add {p2}, 16\n",
-            "add {w}, 256\n",
-            "sub {whole}, 1\n",
-            "jnc 2b\n",
-            "3:\n",
-            "test {rest}, 2\n",
-            "jz 4f\n",
-            pair!(0, 0, 64, $($rows)*),
-            "add {p0}, 8\n",
-            "add {p1}, 8\n",
-            "add {p2}, 8\n",
-            "add {w}, 128\n",
-            "4:\n",
-            "test {rest}, 1\n",
-            "jz 5f\n",
-            last!($($rows)*),
-            "5:\n",
-            "# {s} {s3}\n",
-        )
-    };
     ($vectors:tt, $($rows:tt)*) => {
         concat!(
             "sub {whole}, 1\n",
@@ -165,10 +108,10 @@ macro_rules! steps {
 
 /// [`Sums`] of one number of rows and vectors.
 macro_rules! sums {
-    ($vectors:tt, [$($rows:tt)*], [$($i:tt)*], $($sum:tt $at:tt $v:tt)*) => {
-        impl Sums for [[__m512; $vectors]; [$($i),*].len()] {
+    ($name:ident, $vectors:tt, $of:tt, [$($rows:tt)*], [$($i:tt)*], $($sum:tt $at:tt $v:tt)*) => {
+        impl $name for [[__m512; $vectors]; [$($i),*].len()] {
             #[inline]
-            #[target_feature(enable = "avx512f")]
+            #[target_feature(enable = "avx512f,avx512vl")]
             unsafe fn add_products(
                 &mut self,
                 a: *const f32,
@@ -182,7 +125,7 @@ macro_rules! sums {
                 // written, and a prefetch of any address is allowed.
                 unsafe {
                     asm!(
-                        steps!($vectors, $($rows)*),
+                        steps!($of, $($rows)*),
                         p0 = inout(reg) a => _,
                         p1 = inout(reg) a.wrapping_byte_add(5 * pitch) => _,
                         p2 = inout(reg) a.wrapping_byte_add(10 * pitch) => _,
@@ -207,77 +150,35 @@ macro_rules! sums {
     };
 }
 
-/// [`Halves`] of one number of rows.
-macro_rules! halves {
-    ([$($rows:tt)*], [$($i:tt)*], $($sum:tt $at:tt $v:tt)*) => {
-        impl Halves for [[__m512; 1]; [$($i),*].len()] {
-            #[inline]
-            #[target_feature(enable = "avx512f,avx512dq")]
-            unsafe fn add_products(
-                &mut self,
-                order: __m512,
-                (a, pitch): (*const f32, usize),
-                w: *const f32,
-                k: usize,
-                ahead: *const f32,
-                lines: usize,
-            ) {
-                // SAFETY: as for `Sums`.
-                unsafe {
-                    asm!(
-                        steps!(half, $($rows)*),
-                        p0 = inout(reg) a => _,
-                        p1 = inout(reg) a.wrapping_byte_add(5 * pitch) => _,
-                        p2 = inout(reg) a.wrapping_byte_add(10 * pitch) => _,
-                        s = in(reg) pitch,
-                        s3 = in(reg) 3 * pitch,
-                        w = inout(reg) w => _,
-                        ahead = inout(reg) ahead => _,
-                        lines = in(reg) lines * 64,
-                        whole = inout(reg) k / 4 => _,
-                        rest = in(reg) k % 4,
-                        $(inout($sum) self[$at][$v],)*
-                        out("zmm28") _,
-                        in("zmm29") order,
-                        out("zmm30") _,
-                        out("zmm31") _,
-                        options(nostack, readonly),
-                    );
-                }
-            }
-        }
-    };
-}
-
 /// [`Sums`] of the rows so far, then with one more.
 macro_rules! up_to {
     ([$($row:tt)*] [$($i:tt)*] [$($one:tt)*] [$($two:tt)*]) => {};
-    ([$($row:tt)*] [$($i:tt)*] [$($one:tt)*] [$($two:tt)*] ($at:tt $x:tt $sum0:tt $sum1:tt $n:tt) $($next:tt)*) => {
-        sums!(1, [$($row)* ($at $x $sum0 $sum1 $n)], [$($i)* $n], $($one)* $sum0 $n 0);
-        halves!([$($row)* ($at $x $sum0 $sum1 $n)], [$($i)* $n], $($one)* $sum0 $n 0);
-        sums!(2, [$($row)* ($at $x $sum0 $sum1 $n)], [$($i)* $n], $($two)* $sum0 $n 0 $sum1 $n 1);
+    ([$($row:tt)*] [$($i:tt)*] [$($one:tt)*] [$($two:tt)*] ($at:tt $x:tt $sum0:tt $sum1:tt $half:tt $n:tt) $($next:tt)*) => {
+        sums!(Sums, 1, 1, [$($row)* ($at $x $sum0 $sum1 $half $n)], [$($i)* $n], $($one)* $sum0 $n 0);
+        sums!(Halves, 1, half, [$($row)* ($at $x $sum0 $sum1 $half $n)], [$($i)* $n], $($one)* $sum0 $n 0);
+        sums!(Sums, 2, 2, [$($row)* ($at $x $sum0 $sum1 $half $n)], [$($i)* $n], $($two)* $sum0 $n 0 $sum1 $n 1);
         up_to!(
-            [$($row)* ($at $x $sum0 $sum1 $n)] [$($i)* $n] [$($one)* $sum0 $n 0] [$($two)* $sum0 $n 0 $sum1 $n 1]
+            [$($row)* ($at $x $sum0 $sum1 $half $n)] [$($i)* $n] [$($one)* $sum0 $n 0] [$($two)* $sum0 $n 0 $sum1 $n 1]
             $($next)*
         );
     };
 }
 
-// Where a row stands, the register of its element, those of its sums, its number.
+// Where a row stands, the register of its element, those of its sums, the first one's lower half, its number.
 up_to! {
     [] [] [] []
-    ("{p0}" "zmm30" "zmm0" "zmm1" 0)
-    ("{p0} + {s}" "zmm31" "zmm2" "zmm3" 1)
-    ("{p0} + 2*{s}" "zmm30" "zmm4" "zmm5" 2)
-    ("{p0} + {s3}" "zmm31" "zmm6" "zmm7" 3)
-    ("{p0} + 4*{s}" "zmm30" "zmm8" "zmm9" 4)
-    ("{p1}" "zmm31" "zmm10" "zmm11" 5)
-    ("{p1} + {s}" "zmm30" "zmm12" "zmm13" 6)
-    ("{p1} + 2*{s}" "zmm31" "zmm14" "zmm15" 7)
-    ("{p1} + {s3}" "zmm30" "zmm16" "zmm17" 8)
-    ("{p1} + 4*{s}" "zmm31" "zmm18" "zmm19" 9)
-    ("{p2}" "zmm30" "zmm20" "zmm21" 10)
-    ("{p2} + {s}" "zmm31" "zmm22" "zmm23" 11)
-    ("{p2} + 2*{s}" "zmm30" "zmm24" "zmm25" 12)
-    ("{p2} + {s3}" "zmm31" "zmm26" "zmm27" 13)
+    ("{p0}" "zmm30" "zmm0" "zmm1" "ymm0" 0)
+    ("{p0} + {s}" "zmm31" "zmm2" "zmm3" "ymm2" 1)
+    ("{p0} + 2*{s}" "zmm30" "zmm4" "zmm5" "ymm4" 2)
+    ("{p0} + {s3}" "zmm31" "zmm6" "zmm7" "ymm6" 3)
+    ("{p0} + 4*{s}" "zmm30" "zmm8" "zmm9" "ymm8" 4)
+    ("{p1}" "zmm31" "zmm10" "zmm11" "ymm10" 5)
+    ("{p1} + {s}" "zmm30" "zmm12" "zmm13" "ymm12" 6)
+    ("{p1} + 2*{s}" "zmm31" "zmm14" "zmm15" "ymm14" 7)
+    ("{p1} + {s3}" "zmm30" "zmm16" "zmm17" "ymm16" 8)
+    ("{p1} + 4*{s}" "zmm31" "zmm18" "zmm19" "ymm18" 9)
+    ("{p2}" "zmm30" "zmm20" "zmm21" "ymm20" 10)
+    ("{p2} + {s}" "zmm31" "zmm22" "zmm23" "ymm22" 11)
+    ("{p2} + 2*{s}" "zmm30" "zmm24" "zmm25" "ymm24" 12)
+    ("{p2} + {s3}" "zmm31" "zmm26" "zmm27" "ymm26" 13)
 }
