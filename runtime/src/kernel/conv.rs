@@ -183,7 +183,7 @@ fn dense<S: Simd>(s: S, b: &Band<'_>) {
         let mut column = b.columns.start;
         while column < b.columns.end {
             let rows = b.rows.start + first..b.rows.start + end;
-            let wide = b.columns.end - column > S::LANES && !tile::short(s, floats.saturating_mul(b.p.kernel_w));
+            let wide = b.columns.end - column > S::LANES;
             match (wide, b.p.stride_w * b.x.pitch) {
                 (true, STEM) => wide_rows::<S, STEM>(s, b, rows, column),
                 (true, _) => wide_rows::<S, 0>(s, b, rows, column),
@@ -195,26 +195,21 @@ fn dense<S: Simd>(s: S, b: &Band<'_>) {
     }
 }
 
-/// Two vectors of output channels of some rows.
+/// Two vectors of output channels of some rows. Where short tiles are better, those of one vector would be better still but for what
+/// they wait for cold outputs, whose cache lines come in pairs.
 #[inline(always)]
 fn wide_rows<S: Simd, const STEP: usize>(s: S, b: &Band<'_>, rows: Range<usize>, column: usize) {
+    let most = if s.short_tiles() { S::ROWS / 2 } else { S::ROWS };
     for oy in rows {
-        by_size!(0, b.p.out_w, S::ROWS, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 2, STEP> { b, oy, ox, tiles, column }));
+        by_size!(0, b.p.out_w, S::ROWS, most, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 2, STEP> { b, oy, ox, tiles, column }));
     }
 }
 
 /// One vector of output channels of some rows.
 #[inline(always)]
 fn narrow_rows<S: Simd, const STEP: usize>(s: S, b: &Band<'_>, rows: Range<usize>, column: usize) {
-    let most = tile::narrow_rows(s, b.p.kernel_h * b.p.kernel_w * b.p.in_c);
     for oy in rows {
-        by_size!(0, b.p.out_w, S::NARROW_ROWS, most, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 1, STEP> {
-            b,
-            oy,
-            ox,
-            tiles,
-            column
-        }));
+        by_size!(0, b.p.out_w, S::NARROW_ROWS, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 1, STEP> { b, oy, ox, tiles, column }));
     }
 }
 

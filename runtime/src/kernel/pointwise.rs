@@ -27,6 +27,9 @@ const AHEAD: usize = 2;
 /// three cycles: four panels, each sum with a latency of four cycles, keep up, and eight streams of weights were 15 % slower.
 const SINGLE: usize = 4 * PANEL;
 
+/// Bytes of a panel that may stay in the first level of cache from tile to tile.
+const NEAR: usize = 32 << 10;
+
 /// `y = act(x . w + bias + residual)`, or its mean over all pixels.
 ///
 /// `x` `[h, w, in_c]`; `w` packed as [`Pointwise::method`] asks; `bias` padded to [`bias_len`]; `y` and the residual
@@ -170,7 +173,7 @@ impl Job for Call<'_> {
                 if half && left <= S::LANES / 2 {
                     halves::<S>(s, b, first, end, column);
                     column = b.columns.end;
-                } else if left > S::LANES && !(half && left <= S::WIDE) && !tile::short(s, in_c) {
+                } else if left > S::LANES && !(half && left <= S::WIDE) && !short(s, in_c) {
                     wide::<S>(s, b, first, end, column);
                     column += S::WIDE;
                 } else {
@@ -188,6 +191,13 @@ impl Job for Call<'_> {
     }
 }
 
+/// Whether sums of `k` products are cut into [`Simd::short_tiles`]: a panel that comes from the second level for every tile is better
+/// read by few large ones (960 products: 3 %).
+#[inline(always)]
+fn short<S: Simd>(s: S, k: usize) -> bool {
+    s.short_tiles() && 4 * k * PANEL <= NEAR
+}
+
 /// Two vectors of output channels for a block of pixels.
 #[inline(always)]
 fn wide<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) {
@@ -197,7 +207,8 @@ fn wide<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) {
 /// One vector of output channels for a block of pixels.
 #[inline(always)]
 fn narrow<S: Simd>(s: S, b: &Band<'_>, first: usize, end: usize, column: usize) {
-    by_size!(first, end, S::NARROW_ROWS, tile::narrow_rows(s, b.p.in_c), |ROWS, pixel, tiles| s.outline(Tiles::<ROWS, 1> {
+    let most = if short(s, b.p.in_c) { S::SHORT_ROWS } else { S::NARROW_ROWS };
+    by_size!(first, end, S::NARROW_ROWS, most, |ROWS, pixel, tiles| s.outline(Tiles::<ROWS, 1> {
         b,
         first,
         pixel,

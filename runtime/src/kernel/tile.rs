@@ -233,22 +233,6 @@ pub(super) unsafe fn add_up<S: Simd, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// Bytes of a panel that may stay in the first level of cache from tile to tile.
-const NEAR: usize = 32 << 10;
-
-/// Whether sums of `k` products are cut into [`Simd::short_tiles`]: a panel that comes from the second level for every tile is better
-/// read by few large ones (960 products: 3 %).
-#[inline(always)]
-pub(super) fn short<S: Simd>(s: S, k: usize) -> bool {
-    s.short_tiles() && 4 * k * PANEL <= NEAR
-}
-
-/// Pixels of a tile that is one vector wide, at most.
-#[inline(always)]
-pub(super) fn narrow_rows<S: Simd>(s: S, k: usize) -> usize {
-    if short(s, k) { S::SHORT_ROWS } else { S::NARROW_ROWS }
-}
-
 /// How a run of pixels (or columns) is cut into as few tiles of at most `max` as possible, all of nearly the same size: `larger`
 /// tiles of `size + 1`, then `rest` tiles of `size`. 49 by sixes are four sixes and five fives, not eight sixes and a slow one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
