@@ -441,3 +441,56 @@ unsafe fn finish<S: Simd, const ROWS: usize, const VECTORS: usize>(
         tile::store(s, acc, Spot { at: b.y.add(pixel * b.y_pitch + column), pitch: b.y_pitch, valid });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack;
+    use crate::params::Activation;
+    use proptest::prelude::*;
+
+    fn values(len: usize, seed: usize) -> Vec<f32> {
+        (0..len).map(|i| (((i + seed) * 7919) % 1013) as f32 / 500.0 - 1.0).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 3 } else { 200 }, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever tiles an instruction set cuts, inside and at the edges, all outputs are added up in the same order: bias, taps
+        /// row by row and channel by channel.
+        #[test]
+        fn tiles_of_any_shape_add_up_in_order(
+            k in 1usize..5, stride in 1usize..3, pad in 0usize..3, in_h in 4usize..9, in_w in 4usize..40, in_c in 1usize..6,
+            out_c in 1usize..70, seed in 0usize..1000,
+        ) {
+            let out = |side: usize| (side + 2 * pad - k) / stride + 1;
+            let p = Conv {
+                in_h, in_w, in_c, out_h: out(in_h), out_w: out(in_w), out_c, groups: 1, kernel_h: k, kernel_w: k, stride_h: stride,
+                stride_w: stride, dilation_h: 1, dilation_w: 1, pad_top: pad, pad_left: pad, act: Activation::Relu,
+                method: Method::Direct,
+            };
+            let (x, weights) = (values(in_h * in_w * in_c, seed), values(k * k * in_c * out_c, seed + 1));
+            let mut bias = values(out_c, seed + 2);
+            bias.resize(bias_len(out_c), 0.0);
+            let mut panels = vec![0.0; panels_len(k * k * in_c, out_c)];
+            pack::panels(k * k * in_c, out_c, &weights, &mut panels);
+            let mut want = Vec::new();
+            for (oy, ox, o) in (0..p.out_h).flat_map(|oy| (0..p.out_w).flat_map(move |ox| (0..out_c).map(move |o| (oy, ox, o)))) {
+                let mut sum = bias[o];
+                for (tap, c) in (0..k * k).flat_map(|tap| (0..in_c).map(move |c| (tap, c))) {
+                    let (iy, ix) = ((oy * stride + tap / k).wrapping_sub(pad), (ox * stride + tap % k).wrapping_sub(pad));
+                    if iy < in_h && ix < in_w {
+                        sum = x[(iy * in_w + ix) * in_c + c].mul_add(weights[(tap * in_c + c) * out_c + o], sum);
+                    }
+                }
+                want.push(sum.max(0.0));
+            }
+            // Scalar products are rounded.
+            for isa in Isa::tested().filter(|&isa| isa != Isa::scalar()) {
+                let mut y = vec![f32::NAN; want.len()];
+                conv(isa, &p, 0..p.out_h, &x, &panels, &bias, None, Residual::None, &mut y);
+                prop_assert!(y.iter().zip(&want).all(|(a, b)| a == b), "{} {:?}", isa.name(), p);
+            }
+        }
+    }
+}

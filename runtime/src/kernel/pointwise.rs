@@ -340,3 +340,48 @@ impl<const VECTORS: usize> Job for Vectors<'_, VECTORS> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack;
+    use crate::params::Activation;
+    use proptest::prelude::*;
+
+    fn values(len: usize, seed: usize) -> Vec<f32> {
+        (0..len).map(|i| (((i + seed) * 7919) % 1013) as f32 / 500.0 - 1.0).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 3 } else { 300 }, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever tiles an instruction set cuts, all outputs are added up in the same order: bias, products, residual. Short sums
+        /// and some whose panels leave the first level of cache.
+        #[test]
+        fn tiles_of_any_shape_add_up_in_order(
+            w in 1usize..60, in_c in prop_oneof![3 => 1usize..40, 1 => 510usize..516], out_c in 1usize..100, residual: bool,
+            seed in 0usize..1000,
+        ) {
+            let p = Pointwise { h: 1, w, in_c, out_c, act: Activation::Relu, pool: false, method: Method::Direct };
+            let (x, weights, r) = (values(w * in_c, seed), values(in_c * out_c, seed + 1), values(w * out_c, seed + 3));
+            let mut bias = values(out_c, seed + 2);
+            bias.resize(bias_len(out_c), 0.0);
+            let mut panels = vec![0.0; pack::panels_len(in_c, out_c)];
+            pack::panels(in_c, out_c, &weights, &mut panels);
+            let want: Vec<f32> = (0..w * out_c)
+                .map(|i| {
+                    let (pixel, o) = (i / out_c, i % out_c);
+                    let sum = (0..in_c).fold(bias[o], |sum, c| x[pixel * in_c + c].mul_add(weights[c * out_c + o], sum));
+                    (if residual { sum + r[i] } else { sum }).max(0.0)
+                })
+                .collect();
+            // Scalar products are rounded.
+            for isa in Isa::tested().filter(|&isa| isa != Isa::scalar()) {
+                let mut y = vec![f32::NAN; w * out_c];
+                let from = if residual { Residual::From(&r) } else { Residual::None };
+                pointwise(isa, &p, 0..1, &x, &panels, &bias, from, &mut y);
+                prop_assert!(y.iter().zip(&want).all(|(a, b)| a == b), "{} {:?}", isa.name(), p);
+            }
+        }
+    }
+}
