@@ -54,7 +54,7 @@ pub(crate) mod bands {
     pub(crate) use super::conv_transpose::Band as ConvTranspose;
     pub(crate) use super::depthwise::Band as Depthwise;
     pub(crate) use super::eltwise::MapBand as Map;
-    pub(crate) use super::pointwise::Band as Pointwise;
+    pub(crate) use super::pointwise::{Band as Pointwise, Later};
     pub(crate) use super::pool::{MeanBand as Mean, WindowBand as Window};
 }
 pub(crate) use eltwise::Binary;

@@ -4,6 +4,7 @@
 //! from the first-level cache for all tiles but the first. A single pixel (a dense layer) runs through several panels at once,
 //! because one row of sums would wait for its own additions.
 
+use core::cell::Cell;
 use core::ops::Range;
 
 use super::tile::{self, Blocks, Spot, by_size};
@@ -26,6 +27,9 @@ const AHEAD: usize = 2;
 /// Output channels that a single pixel is multiplied with at once. Weights come from the third level of cache, 64 bytes in two to
 /// three cycles: four panels, each sum with a latency of four cycles, keep up, and eight streams of weights were 15 % slower.
 const SINGLE: usize = 4 * PANEL;
+
+/// Floats of [`Later`]: 1 MiB. Four times as many drive out of the second level what the layer itself still needs.
+const WINDOW: usize = 256 << 10;
 
 /// Bytes of a panel that may stay in the first level of cache from tile to tile.
 const NEAR: usize = 32 << 10;
@@ -81,6 +85,7 @@ pub fn pointwise(
         residual: from.map(|r| (r, p.out_c)),
         y: to,
         y_pitch: p.out_c,
+        later: Later::nothing(),
     };
     // SAFETY: every operand was checked to be as long as the parameters say; `y` is borrowed for writing, so nothing else is it.
     unsafe { KERNELS[which(p)](isa, band) };
@@ -105,6 +110,38 @@ pub(crate) struct Band<'a> {
     /// The first pixel's first output channel, also where `columns` start later; with [`Pointwise::pool`] the mean's.
     pub y: *mut f32,
     pub y_pitch: usize,
+    pub later: Later,
+}
+
+/// Weights of the layers behind. A tile whose own next panels have all been asked for asks for some of these: a dense layer of one
+/// pixel would wait for memory at each of its weights, which a layer of many pixels has time to fetch.
+pub(crate) struct Later {
+    next: Cell<*const f32>,
+    end: *const f32,
+}
+
+impl Later {
+    /// Nothing.
+    pub(crate) const fn nothing() -> Self {
+        Self { next: Cell::new(core::ptr::null()), end: core::ptr::null() }
+    }
+
+    /// Of the `floats` weights from `from` on the first [`WINDOW`], and of these the part of thread `thread` of `threads`. They are
+    /// never read.
+    pub(crate) fn part(from: *const f32, floats: usize, thread: usize, threads: usize) -> Self {
+        let at = |thread: usize| from.wrapping_add(floats.min(WINDOW) * thread / threads.max(1));
+        Self { next: Cell::new(at(thread)), end: at(thread + 1) }
+    }
+
+    /// The next `lines` cache lines.
+    #[inline(always)]
+    fn take(&self, lines: usize) -> Option<*const f32> {
+        let at = self.next.get();
+        (at < self.end).then(|| {
+            self.next.set(at.wrapping_add(lines * PANEL));
+            at
+        })
+    }
 }
 
 /// A kernel of some layers.
@@ -274,7 +311,8 @@ impl<const ROWS: usize, const VECTORS: usize> Tiles<'_, ROWS, VECTORS> {
         let valid = (b.columns.end - column).min(VECTORS * S::LANES);
         // SAFETY: `column` is a channel of the layer, on a vector's boundary.
         let w = unsafe { tile::panels::<S, VECTORS>(b.w, k, n, column) };
-        // Each tile asks for its part of the panels that come next, or behind the last part for the start of those after them.
+        // Each tile asks for its part of the panels that come next, or behind the last part for what comes later, or for the start
+        // of the panels after them.
         let group = k * VECTORS * S::LANES;
         let next = w[0].wrapping_add(group);
         for i in 0..self.tiles {
@@ -283,7 +321,10 @@ impl<const ROWS: usize, const VECTORS: usize> Tiles<'_, ROWS, VECTORS> {
             unsafe {
                 let x = b.x.add(pixel * b.x_pitch);
                 let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, n, column);
-                let ahead = next.wrapping_add(((pixel - self.first) / ROWS * tile::lines(k, AHEAD) * PANEL).min(group));
+                let lines = tile::lines(k, AHEAD);
+                let mine = (pixel - self.first) / ROWS * lines * PANEL;
+                let later = if mine < group { None } else { b.later.take(lines) };
+                let ahead = later.unwrap_or(next.wrapping_add(mine.min(group)));
                 accumulate(&mut acc, (x, b.x_pitch), w, k, ahead);
                 let residual = b.residual.map(|(at, pitch)| Spot { at: at.add(pixel * pitch + column), pitch, valid });
                 tile::finish(s, &mut acc, b.p.act, residual);

@@ -24,7 +24,7 @@ use core::mem::MaybeUninit;
 
 use super::activation::activate;
 use super::load_n;
-use super::pointwise::Band;
+use super::pointwise::{Band, Later};
 use super::tile::Blocks;
 use crate::isa::{Job, Simd};
 use crate::pack::{PANEL, STRASSEN_GROUP as GROUP};
@@ -165,6 +165,7 @@ impl Block<'_> {
             residual: to.residual,
             y: to.y,
             y_pitch: to.pitch,
+            later: Later::nothing(),
         };
         // SAFETY: the pairs are of the band, the channels of the layer; scratch memory has room for as many pairs, and what is read
         // of it was written before.

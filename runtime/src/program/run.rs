@@ -6,7 +6,7 @@ use super::check::{Checked, MOST_STEPS, reach};
 use super::record::Record;
 use super::{Added, Op, Place, Program, Split, Stage, Step, VIEW_WORDS, View};
 use crate::isa::Isa;
-use crate::kernel::bands::{Broadcast, Conv, ConvTranspose, Depthwise, Map, Mean, Pointwise, Strided, Window};
+use crate::kernel::bands::{Broadcast, Conv, ConvTranspose, Depthwise, Later, Map, Mean, Pointwise, Strided, Window};
 use crate::kernel::{self, Binary, Rows};
 use crate::net::RunError;
 use crate::pack::PANEL;
@@ -155,7 +155,7 @@ impl<'a> Inference<'a> {
                     let end = needed[i].min(piece_end(step, done[i]));
                     let channels = if i == last { channels.clone() } else { 0..step.y.channels };
                     // SAFETY: rows of the step that stand one behind the other in all its views.
-                    unsafe { self.call(step, done[i]..end, channels, thread) };
+                    unsafe { self.call(step, done[i]..end, channels, thread, last == 0) };
                     done[i] = end;
                 }
             }
@@ -201,11 +201,18 @@ impl<'a> Inference<'a> {
         unsafe { core::slice::from_raw_parts_mut(self.base(view.place, thread), view.span()) }
     }
 
-    /// Rows `rows` and channels `channels` of a step; the rows stand one behind the other in all its views.
+    /// Weights from float `at` on for a step that is its stage: one of several would ask for them at every strip.
+    fn later(&self, at: usize, thread: usize) -> Later {
+        let Program { weights, threads, .. } = *self.program.get();
+        Later::part(self.memory.weights.wrapping_add(at), weights.saturating_sub(at), thread, threads)
+    }
+
+    /// Rows `rows` and channels `channels` of a step, which may be `alone` in its stage; the rows stand one behind the other in all
+    /// its views.
     ///
     /// # Safety
     /// No other thread computes them, and none writes what they read.
-    unsafe fn call(&self, step: &Step, rows: Range<usize>, channels: Range<usize>, thread: usize) {
+    unsafe fn call(&self, step: &Step, rows: Range<usize>, channels: Range<usize>, thread: usize, alone: bool) {
         let Memory { isa, weights, .. } = self.memory;
         let weight = |at: usize| weights.wrapping_add(at);
         let first = rows.start;
@@ -277,6 +284,7 @@ impl<'a> Inference<'a> {
                         residual: added(r),
                         y,
                         y_pitch,
+                        later: if alone { self.later(w + p.weights(), thread) } else { Later::nothing() },
                     },
                 ),
                 Op::Pool(p) => kernels.window()(isa, Window { p, rows, channels, x: self.rows(&step.x, thread), y, y_pitch }),
