@@ -245,6 +245,6 @@ mod tests {
 
     #[test]
     fn operations_are_those_of_f32() {
-        Isa::tested().for_each(|isa| isa.run(Check));
+        Isa::available().for_each(|isa| isa.run(Check));
     }
 }

@@ -195,8 +195,8 @@ fn dense<S: Simd>(s: S, b: &Band<'_>) {
     }
 }
 
-/// Two vectors of output channels of some rows. Where short tiles are better, those of one vector would be better still but for what
-/// they wait for cold outputs, whose cache lines come in pairs.
+/// Two vectors of output channels of some rows. Short tiles are of two vectors too: as fast as those of one in the first levels of
+/// cache, and faster where input and output come from behind them (224x224x3 -> 32: 94 GFLOP/s for 82, 88 in large tiles).
 #[inline(always)]
 fn wide_rows<S: Simd, const STEP: usize>(s: S, b: &Band<'_>, rows: Range<usize>, column: usize) {
     let most = if s.short_tiles() { S::ROWS / 2 } else { S::ROWS };
@@ -444,14 +444,11 @@ unsafe fn finish<S: Simd, const ROWS: usize, const VECTORS: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::values;
     use super::*;
     use crate::pack;
     use crate::params::Activation;
     use proptest::prelude::*;
-
-    fn values(len: usize, seed: usize) -> Vec<f32> {
-        (0..len).map(|i| (((i + seed) * 7919) % 1013) as f32 / 500.0 - 1.0).collect()
-    }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 3 } else { 200 }, failure_persistence: None, ..ProptestConfig::default() })]

@@ -574,13 +574,10 @@ impl Gathered<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::values;
     use super::*;
     use crate::params::Activation;
     use proptest::prelude::*;
-
-    fn values(len: usize, seed: usize) -> Vec<f32> {
-        (0..len).map(|i| (((i + seed) * 7919) % 1013) as f32 / 500.0 - 1.0).collect()
-    }
 
     /// What Miri can do in a minute.
     const MOST: [usize; 3] = if cfg!(miri) { [7, 12, 35] } else { [20, 33, 70] };
@@ -614,7 +611,7 @@ mod tests {
             let split = (split * PANEL).min(c);
             let (pitch, y_pitch) = (p.in_c + gap, c + gap);
             let ring = (band - 1) * p.stride_h + p.kernel_h;
-            for isa in Isa::tested() {
+            for isa in Isa::available() {
                 let mut want = vec![0.0; p.out_h * p.out_w * c];
                 depthwise(isa, &p, 0..p.out_h, &x, &w, &bias, padded.then_some(&value), &mut want);
                 for start in (0..p.out_h).step_by(band) {

@@ -254,7 +254,7 @@ mod tests {
         let spread =
             |x: &[f32]| -> Vec<f32> { x.chunks(C).flat_map(|pixel| pixel.iter().copied().chain([-9.0; PITCH - C])).collect() };
         let act = Activation::HSwish;
-        for isa in Isa::tested() {
+        for isa in Isa::available() {
             let all = [(Binary::First, 0), (Binary::Sum, PITCH), (Binary::Product, 0), (Binary::Slope, 0)];
             for (f, b_pitch) in all {
                 let mut want = vec![0.0; 6 * C];

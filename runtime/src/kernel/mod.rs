@@ -209,6 +209,11 @@ mod tests {
     use crate::params::span;
     use proptest::prelude::*;
 
+    /// Operands of both signs without a pattern, for the tests of all kernels.
+    pub(super) fn values(len: usize, seed: usize) -> Vec<f32> {
+        (0..len).map(|i| (((i + seed) * 7919) % 1013) as f32 / 500.0 - 1.0).collect()
+    }
+
     proptest! {
         /// `taps_inside`, `taps_apart` and `interior` against the definition, tap by tap.
         #[test]
