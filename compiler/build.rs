@@ -8,7 +8,8 @@
 //! `memset` and `memcmp`, which every C library has.
 //!
 //! On another system than x86-64 Linux the file is empty, and objects are self-contained: the standard library for that
-//! target would be needed to make it. It is empty under clippy too, for which cargo runs this script apart and which links nothing.
+//! target would be needed to make it. It is empty under clippy too, which links nothing, and for which cargo runs this script apart,
+//! in a folder of its own.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -25,7 +26,8 @@ fn main() {
     let source = PathBuf::from(variable("DEP_MNC_RUNTIME_SOURCE"));
     println!("cargo::rerun-if-changed={}", source.display());
     let library = PathBuf::from(variable("OUT_DIR")).join("libmnc_rt.a");
-    let clippy = std::env::var_os("RUSTC_WORKSPACE_WRAPPER").is_some_and(|w| w.to_string_lossy().contains("clippy-driver"));
+    let wrapper = std::env::var_os("RUSTC_WORKSPACE_WRAPPER").map(PathBuf::from);
+    let clippy = wrapper.is_some_and(|w| w.file_stem() == Some("clippy-driver".as_ref()));
     if clippy || variable("CARGO_CFG_TARGET_ARCH") != "x86_64" || variable("CARGO_CFG_TARGET_OS") != "linux" {
         std::fs::write(&library, []).expect("the output folder is writable");
         return;

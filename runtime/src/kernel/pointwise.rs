@@ -20,9 +20,9 @@ const fn block_floats<S: Simd>() -> usize {
 }
 /// Bounds of a block in pixels.
 const BLOCK_PIXELS: Range<usize> = 70..252;
-/// Cache lines of the next weights that a tile asks for in [`crate::isa::UNROLL`] steps: two tiles ask for all that a panel holds. At
-/// 7x7 a panel serves two large tiles or seven short ones, so weights come as fast as they are used, from the third level of cache or beyond,
-/// and without this the kernel runs at three quarters of its speed.
+/// Cache lines of the next weights that a tile asks for in [`crate::isa::UNROLL`] steps: two tiles ask for all that a panel holds.
+/// At 7x7 two panels serve four large tiles, or one panel seven short ones, so weights come as fast as they are used, from the third
+/// level of cache or beyond, and without this the kernel runs at three quarters of its speed.
 const AHEAD: usize = 2;
 /// Output channels that a single pixel is multiplied with at once. Weights come from the third level of cache, 64 bytes in two to
 /// three cycles: four panels, each sum with a latency of four cycles, keep up, and eight streams of weights were 15 % slower.
@@ -393,8 +393,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 3 } else { 300 }, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever tiles an instruction set cuts, all outputs are added up in the same order: bias, products, residual, pixels. Short sums
-        /// and some whose panels leave the first level of cache.
+        /// Whatever tiles an instruction set cuts, all outputs are added up in the same order: bias, products, residual, pixels.
+        /// Short sums and some whose panels leave the first level of cache.
         #[test]
         fn tiles_of_any_shape_add_up_in_order(
             w in 1usize..60, in_c in prop_oneof![3 => 1usize..40, 1 => 510usize..516], out_c in 1usize..100, pool: bool,
