@@ -14,6 +14,7 @@ mod fuse_pad;
 mod fuse_pool;
 mod fuse_residual;
 pub mod separate;
+mod split_pool;
 
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,7 @@ pub const PIPELINE: &[Pass] = &[
     fuse_act::PASS,        // before fuse_residual: the activation of a sum moves into the convolution with the sum
     fuse_residual::PASS,   // before fuse_pool: a pooled convolution cannot take a residual
     fuse_pool::PASS,       // last of the fusions: what it makes takes no others
+    split_pool::PASS,      // of the pools that are left, which no fusion knows behind it
     dce::PASS,             // removes what the others left unread
 ];
 

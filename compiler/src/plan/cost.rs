@@ -49,7 +49,7 @@ const LANES: usize = 8;
 const EXPOSED: f64 = 0.15;
 /// Cycles below which threads would wait for one another longer than they work.
 const TINY: f64 = 2_000.0;
-/// Pixels from which a row is long enough to be a band's.
+/// Pixels from which a row is long enough to be a band's; the pass `split_pool` knows it too.
 const BAND_WIDTH: usize = 14;
 /// Rows of at most so many pixels are not streamed for speed: measured, weights read again cost more than is saved.
 const SHORT_ROW: usize = 16;
@@ -157,8 +157,10 @@ pub(super) fn split(layer: &Layer, threads: usize) -> Split {
         return Split::Alone;
     }
     let channels = if by_channels(layer, threads) { Split::Channels } else { Split::Alone };
+    // Means of rows are as wide as those.
+    let width = if layer.shape.w == 1 { layer.input.w } else { layer.shape.w };
     match (bands(layer, threads), channels) {
-        (true, _) if layer.shape.w >= BAND_WIDTH => Split::Rows,
+        (true, _) if width >= BAND_WIDTH => Split::Rows,
         (_, Split::Channels) => Split::Channels,
         (true, Split::Alone | Split::Rows) => Split::Rows,
         (false, Split::Alone | Split::Rows) => Split::Alone,

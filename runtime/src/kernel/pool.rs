@@ -87,11 +87,16 @@ impl Job for Windows<'_> {
                 let kxs = taps_inside(ox, p.stride_w, p.kernel_w, p.pad_left, p.in_w);
                 let ixs = ox * p.stride_w + kxs.start - p.pad_left..ox * p.stride_w + kxs.end - p.pad_left;
                 let at = ((oy - band.rows.start) * p.out_w + ox) * band.y_pitch;
-                for channel in band.channels.clone().step_by(S::LANES) {
-                    let n = S::LANES.min(band.channels.end - channel);
-                    let v = self.window(s, &iys, &ixs, channel, n);
-                    // SAFETY: `(oy, ox)` is an output pixel with the channels `channel..channel + n`, as [`windows`] was promised.
-                    unsafe { store_n(s, v, band.y.add(at + channel), n) };
+                let mut channel = band.channels.start;
+                while channel < band.channels.end {
+                    let left = band.channels.end - channel;
+                    // Sums of one vector would wait for one another.
+                    let vectors = if left >= 4 * S::LANES { 4 } else { 1 };
+                    match vectors {
+                        4 => self.window::<S, 4>(s, &iys, &ixs, channel, S::LANES, at),
+                        _ => self.window::<S, 1>(s, &iys, &ixs, channel, left.min(S::LANES), at),
+                    }
+                    channel += vectors * S::LANES;
                 }
             }
         }
@@ -99,29 +104,42 @@ impl Job for Windows<'_> {
 }
 
 impl Windows<'_> {
-    /// `n` channels of one output pixel, from the input rows `iys` and columns `ixs`.
+    /// `VECTORS` vectors from `channel` on of the output pixel at `at`, from the input rows `iys` and columns `ixs`; `n` lanes of each,
+    /// less than all only where there is one.
     #[inline(always)]
-    fn window<S: Simd>(&self, s: S, iys: &Range<usize>, ixs: &Range<usize>, channel: usize, n: usize) -> S::V {
-        let x = self.0.x;
-        let (mut max, mut sum) = (s.splat(f32::NEG_INFINITY), s.splat(0.0));
+    fn window<S: Simd, const VECTORS: usize>(
+        &self,
+        s: S,
+        iys: &Range<usize>,
+        ixs: &Range<usize>,
+        channel: usize,
+        n: usize,
+        at: usize,
+    ) {
+        let WindowBand { p, x, y, .. } = &self.0;
+        let (mut max, mut sum) = ([s.splat(f32::NEG_INFINITY); VECTORS], [s.splat(0.0); VECTORS]);
         for iy in iys.clone() {
             for ix in ixs.clone() {
-                // SAFETY: `(iy, ix)` is a pixel of the input with the channels `channel..channel + n`, as [`windows`] was promised.
-                let v = unsafe { load_n(s, x.first.add(x.row(iy) + ix * x.pitch + channel), n) };
-                match self.0.p.kind {
-                    // `max` keeps its second operand at NaN: one in `max` stays, one in `v` is put in.
-                    PoolKind::Max => max = s.or_nan(s.max(v, max), v),
-                    PoolKind::Average => sum = s.add(sum, v),
+                for v in 0..VECTORS {
+                    let from = x.first.wrapping_add(x.row(iy) + ix * x.pitch + channel + v * S::LANES);
+                    // SAFETY: `(iy, ix)` is a pixel of the input with these channels, as [`windows`] was promised.
+                    let from = unsafe { load_n(s, from, n) };
+                    match p.kind {
+                        // `max` keeps its second operand at NaN: one in `max` stays, one in `from` is put in.
+                        PoolKind::Max => max[v] = s.or_nan(s.max(from, max[v]), from),
+                        PoolKind::Average => sum[v] = s.add(sum[v], from),
+                    }
                 }
             }
         }
-        match self.0.p.kind {
-            PoolKind::Max => max,
-            PoolKind::Average => {
-                let p = self.0.p;
-                let count = if p.count_padding { p.kernel_h * p.kernel_w } else { iys.len() * ixs.len() };
-                s.div(sum, s.splat(count as f32))
-            }
+        let count = if p.count_padding { p.kernel_h * p.kernel_w } else { iys.len() * ixs.len() };
+        for v in 0..VECTORS {
+            let result = match p.kind {
+                PoolKind::Max => max[v],
+                PoolKind::Average => s.div(sum[v], s.splat(count as f32)),
+            };
+            // SAFETY: the output pixel has these channels, as [`windows`] was promised.
+            unsafe { store_n(s, result, y.add(at + channel + v * S::LANES), n) };
         }
     }
 }

@@ -17,7 +17,7 @@ fn touching() -> impl Strategy<Value = (usize, usize, usize, usize, usize)> {
 }
 
 prop_compose! {
-    fn pool_shape()(y in touching(), x in touching(), c in 1usize..40, max: bool, count_padding: bool) -> Pool {
+    fn pool_shape()(y in touching(), x in touching(), c in 1usize..100, max: bool, count_padding: bool) -> Pool {
         Pool {
             kind: if max { PoolKind::Max } else { PoolKind::Average }, in_h: y.0, in_w: x.0, c, out_h: y.1, out_w: x.1,
             kernel_h: y.2, kernel_w: x.2, stride_h: y.3, stride_w: x.3, pad_top: y.4, pad_left: x.4, count_padding,

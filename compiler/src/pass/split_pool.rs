@@ -1,0 +1,48 @@
+//! Averages the pixels of each row first, then the rows: threads that share an image by rows each read what they wrote.
+//!
+//! ```text
+//! x ── global_pool    =>   x ── pool 1xW ── global_pool
+//! ```
+//! A mean over all pixels is shared by channels, so that every thread reads rows of all the others, whose caches must give them up
+//! once more when the image is written next, as that of a squeeze-and-excite block is at once, by the scale. Row by row no thread
+//! reads another's. Images of narrow rows, which threads share by channels anyway, are left alone.
+//!
+//! Behind `fuse_pool`, which takes the pools that no kernel has to compute.
+
+use std::collections::HashSet;
+
+use super::{Pass, Remarks, name};
+use crate::front::PassOptions;
+use crate::ir::op::{Op, Pool, PoolKind, ShapeError};
+use crate::ir::{Graph, Padding};
+
+pub(super) const PASS: Pass =
+    Pass { name: "split_pool", summary: "average wide images row by row, then the rows", exact: true, run };
+
+/// Pixels of a row from which an image is shared by rows, as `plan/cost.rs` has it.
+const WIDE: usize = 14;
+
+fn run(graph: &mut Graph, _: &PassOptions, remarks: &mut Remarks) -> Result<bool, ShapeError> {
+    let mut changed = false;
+    for id in graph.topo() {
+        if !matches!(graph.op(id), Op::GlobalPool) {
+            continue;
+        }
+        let this = name(graph, id);
+        let image = graph.inputs_of(id)[0];
+        let shape = graph.shape(image);
+        if shape.w < WIDE || shape.h < 2 {
+            remarks.refused(this, format!("{} by {} pixels are not shared by rows", shape.h, shape.w));
+            continue;
+        }
+        let taken: HashSet<String> = graph.nodes().into_iter().map(|n| name(graph, n)).collect();
+        let rows = (0..).map(|n| format!("{this}.rows{}", "_".repeat(n))).find(|rows| !taken.contains(rows));
+        let row = [1, shape.w];
+        let pool = Pool { kind: PoolKind::Average, kernel: row, stride: row, pad: Padding::default(), count_padding: false };
+        let rows = graph.add(rows.unwrap_or_default(), Op::Pool(pool), &[image])?;
+        graph.replace(id, Op::GlobalPool, &[rows])?;
+        remarks.did(this, format!("{} rows of {} pixels", shape.h, shape.w));
+        changed = true;
+    }
+    Ok(changed)
+}
