@@ -379,8 +379,8 @@ fn split_pool_averages_rows_first() {
     assert_close(want, &answer(&split, &input), &bound, "the mean of means");
     assert_eq!(
         s.does(&[y], "split_pool", "mean", "15 rows of 16 pixels"),
-        "%0 = input         1x15x16x6 x\n%1 = pool average 1x16 /1x16 %0 1x15x1x6 mean.rows_\n\
-         %2 = global_pool %1 1x1x1x6 mean\n%3 = scale %0 %2 1x15x16x6 mean.rows\nreturn %3\n"
+        "%0 = input                  1x15x16x6 x\n%1 = avg_pool 1x16 s1x16 %0 1x15x1x6  mean.rows_\n\
+         %2 = global_pool %1         1x1x1x6   mean\n%3 = scale %0 %2            1x15x16x6 mean.rows\nreturn %3\n"
     );
 
     let mut s = small();

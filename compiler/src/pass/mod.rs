@@ -16,6 +16,8 @@ mod fuse_residual;
 pub mod separate;
 mod split_pool;
 
+pub(crate) use split_pool::is_split;
+
 use std::time::{Duration, Instant};
 
 use crate::diag;

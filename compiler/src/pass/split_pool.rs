@@ -14,13 +14,18 @@ use std::collections::HashSet;
 use super::{Pass, Remarks, name};
 use crate::front::PassOptions;
 use crate::ir::op::{Op, Pool, PoolKind, ShapeError};
-use crate::ir::{Graph, Padding};
+use crate::ir::{Graph, Padding, Shape};
 
 pub(super) const PASS: Pass =
     Pass { name: "split_pool", summary: "average wide images row by row, then the rows", exact: true, run };
 
 /// Pixels of a row from which an image is shared by rows, as `plan/cost.rs` has it.
 const WIDE: usize = 14;
+
+/// Whether the mean over all pixels of `image` is taken row by row.
+pub(crate) fn is_split(image: Shape) -> bool {
+    image.w >= WIDE && image.h >= 2
+}
 
 fn run(graph: &mut Graph, _: &PassOptions, remarks: &mut Remarks) -> Result<bool, ShapeError> {
     let mut changed = false;
@@ -31,7 +36,7 @@ fn run(graph: &mut Graph, _: &PassOptions, remarks: &mut Remarks) -> Result<bool
         let this = name(graph, id);
         let image = graph.inputs_of(id)[0];
         let shape = graph.shape(image);
-        if shape.w < WIDE || shape.h < 2 {
+        if !is_split(shape) {
             remarks.refused(this, format!("{} by {} pixels are not shared by rows", shape.h, shape.w));
             continue;
         }

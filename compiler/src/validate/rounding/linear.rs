@@ -9,6 +9,7 @@ use super::{FOLDS, OPEN, Sums, Value, strassen, winograd};
 use crate::ir::eval::{self, hwc};
 use crate::ir::op::{Activation, Op, Pool, PoolKind};
 use crate::ir::{Consts, Shape};
+use crate::pass::is_split;
 
 /// The sums of a bare convolution or dense layer `op`, for any input, weights and content of the padding.
 fn sums_of<X: Copy + Into<f64>, A: Accumulate>(
@@ -216,6 +217,22 @@ pub(super) fn mean(axes: [bool; 3], shape: Shape, x: &Value, sums: Sums) -> Valu
     debug_assert_eq!(x.x.len(), h * w * c);
     let (y, v): (Vec<f32>, Vec<f64>) = all.iter().map(|terms| mean_of(terms, n as f64, x.shared, sums)).unzip();
     Value::result(shape, y, v, n as f64 * x.most)
+}
+
+/// The mean over all pixels. Where a pass averages rows first, their means are rounded too: equal rows in the same direction.
+pub(super) fn global_mean(shape: Shape, x: &Value, sums: Sums) -> Value {
+    let mut y = mean([true, true, false], shape, x, sums);
+    if is_split(x.shape) {
+        let [h, w, c] = hwc(x.shape);
+        let mut sizes = vec![0f64; c];
+        for row in x.x.chunks_exact(w * c) {
+            let mut row_sums = vec![0f64; c];
+            row.iter().enumerate().for_each(|(i, x)| row_sums[i % c] += f64::from(*x));
+            sizes.iter_mut().zip(row_sums).for_each(|(size, sum)| *size += sum.abs() / (h * w) as f64);
+        }
+        y.v.iter_mut().zip(sizes).filter(|(_, size)| size.is_finite()).for_each(|(v, size)| *v += size * size);
+    }
+    y
 }
 
 /// Value and variance of the mean over `n` of `terms`, each with its deviation, of whose variances the part `shared` is.

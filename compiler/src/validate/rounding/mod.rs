@@ -290,7 +290,7 @@ fn propagate(op: &Op, consts: &Consts, shape: Shape, reads: &[&Value], sums: Sum
         Op::Scale(act) => local::act(*act, local::product(forward(&Op::Scale(Activation::None)), shape, reads)),
         Op::Binary(b) => local::act(b.act, local::binary(*b, shape, reads)),
         Op::Pool(p) => linear::pool(p, forward(op), shape, reads[0], sums),
-        Op::GlobalPool => linear::mean([true, true, false], shape, reads[0], sums),
+        Op::GlobalPool => linear::global_mean(shape, reads[0], sums),
         Op::Mean { axes } => linear::mean(*axes, shape, reads[0], sums),
         Op::Interpolate { rows, columns } => local::interpolate(rows, columns, forward(op), shape, reads[0]),
         Op::Softmax => local::softmax(forward(op), reads[0], sums),
