@@ -14,9 +14,7 @@ mod fuse_pad;
 mod fuse_pool;
 mod fuse_residual;
 pub mod separate;
-mod split_pool;
-
-pub(crate) use split_pool::is_split;
+pub(crate) mod split_pool;
 
 use std::time::{Duration, Instant};
 

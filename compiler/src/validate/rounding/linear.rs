@@ -9,7 +9,7 @@ use super::{FOLDS, OPEN, Sums, Value, strassen, winograd};
 use crate::ir::eval::{self, hwc};
 use crate::ir::op::{Activation, Op, Pool, PoolKind};
 use crate::ir::{Consts, Shape};
-use crate::pass::is_split;
+use crate::pass::split_pool::is_split;
 
 /// The sums of a bare convolution or dense layer `op`, for any input, weights and content of the padding.
 fn sums_of<X: Copy + Into<f64>, A: Accumulate>(
