@@ -118,10 +118,32 @@ fn threads_share_rows_where_there_are_many_and_channels_where_not() {
         };
         assert_eq!(stage.split, want, "{}", stage.name);
     }
+    // What `split_pool` makes of a mean, each thread takes of its own rows.
+    let gated = build(&shipped("mobilenet_v3_large", "1.0", 224), 2, Prefer::Speed, Stream::Auto);
+    let rows: Vec<_> = gated.stages.iter().filter(|s| s.name.ends_with(".pool.rows")).map(|s| s.split).collect();
+    assert_eq!(rows, [Split::Rows; 5]);
     // Fewer than two panels a thread are not shared.
     let many = build(&small(), 8, Prefer::Speed, Stream::Auto);
     assert!(many.stages.iter().any(|s| s.split == Split::Alone));
     assert!(build(&small(), 1, Prefer::Speed, Stream::Auto).stages.iter().all(|s| s.split == Split::Alone));
+}
+
+/// Bytes between a ring's end and the next thread's.
+#[test]
+fn rings_of_threads_stand_a_page_apart_for_speed() {
+    let graph = shipped("mobilenet_v2", "1.0", 224);
+    for (threads, prefer, want) in [(1, Prefer::Speed, 0), (2, Prefer::Speed, 4096), (2, Prefer::Memory, 0)] {
+        let plan = build(&graph, threads, prefer, Stream::Auto);
+        let mut rings = 0;
+        for step in plan.steps() {
+            let Place::Ring { buffer: id, .. } = step.output else { continue };
+            let buffer = &plan.memory.buffers[id.0];
+            let size = buffer.ring_rows.unwrap() * step.output_shape.w * buffer.pitch * 4;
+            assert_eq!(buffer.apart - size.next_multiple_of(64), want, "{}, {threads} threads, {prefer:?}", buffer.name);
+            rings += 1;
+        }
+        assert!(rings > 4, "{rings} rings");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod fuse_residual;
 pub mod separate;
 pub(crate) mod split_pool;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::diag;
@@ -182,6 +183,19 @@ pub fn run(graph: &mut Graph, options: &PassOptions, from: Option<&str>, after: 
 /// Name of a node, for remarks.
 fn name(graph: &Graph, id: NodeId) -> String {
     graph.node(id).name.clone()
+}
+
+/// The names of all nodes.
+fn taken(graph: &Graph) -> HashSet<String> {
+    graph.nodes().into_iter().map(|id| name(graph, id)).collect()
+}
+
+/// `name`, with underscores behind it where it is taken.
+fn fresh(taken: &HashSet<String>, mut name: String) -> String {
+    while taken.contains(&name) {
+        name.push('_');
+    }
+    name
 }
 
 /// Who reads `id`, for a remark that refuses because it is not one node: `read by a, b` or `an output of the net`.

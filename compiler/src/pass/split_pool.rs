@@ -9,9 +9,7 @@
 //!
 //! Behind `fuse_pool`, which takes the pools that no kernel has to compute.
 
-use std::collections::HashSet;
-
-use super::{Pass, Remarks, name};
+use super::{Pass, Remarks, fresh, name, taken};
 use crate::front::PassOptions;
 use crate::ir::op::{Op, Pool, PoolKind, ShapeError};
 use crate::ir::{Graph, Padding, Shape};
@@ -40,11 +38,10 @@ fn run(graph: &mut Graph, _: &PassOptions, remarks: &mut Remarks) -> Result<bool
             remarks.refused(this, format!("{} by {} pixels are not shared by rows", shape.h, shape.w));
             continue;
         }
-        let taken: HashSet<String> = graph.nodes().into_iter().map(|n| name(graph, n)).collect();
-        let rows = (0..).map(|n| format!("{this}.rows{}", "_".repeat(n))).find(|rows| !taken.contains(rows));
+        let rows = fresh(&taken(graph), format!("{this}.rows"));
         let row = [1, shape.w];
         let pool = Pool { kind: PoolKind::Average, kernel: row, stride: row, pad: Padding::default(), count_padding: false };
-        let rows = graph.add(rows.unwrap_or_default(), Op::Pool(pool), &[image])?;
+        let rows = graph.add(rows, Op::Pool(pool), &[image])?;
         graph.replace(id, Op::GlobalPool, &[rows])?;
         remarks.did(this, format!("{} rows of {} pixels", shape.h, shape.w));
         changed = true;

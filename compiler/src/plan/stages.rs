@@ -27,8 +27,8 @@ use super::{ALIGN, Decisions, Estimate, Options, Prefer, Split, Stream};
 
 /// Most layers of a stage: beyond this the bands of threads would compute too many rows twice.
 const LONGEST: usize = 12;
-/// Bytes between the rings of two threads, for speed: a core asks ahead for what stands behind its own ring, within a page, and would
-/// take it from the core that writes it. V2 and V3 large 0.5 to 2.5 % faster on two threads, as the hour has it.
+/// Bytes between the rings of two threads, for speed: V2 and V3 large take 0.5 to 2.5 % less on two threads. A core may ask ahead, within
+/// a page, for what stands behind its own ring, and so take it from the core that writes it.
 const GAP: usize = 4096;
 /// A strip has fewer rows.
 const TALLEST: usize = 32;

@@ -108,8 +108,8 @@ fn stems(graph: &Graph) -> HashSet<NodeId> {
 /// `<name>.depthwise` is returned.
 fn split_names(graph: &mut Graph, id: NodeId) -> String {
     let old = name(graph, id);
-    let taken: HashSet<String> = graph.nodes().into_iter().map(|n| name(graph, n)).collect();
-    let fresh = |name: String| (0..).map(|n| format!("{name}{}", "_".repeat(n))).find(|n| !taken.contains(n)).unwrap_or(name);
+    let taken = super::taken(graph);
+    let fresh = |name: String| super::fresh(&taken, name);
     let base = old.strip_suffix(".conv");
     let depthwise = fresh(format!("{}.depthwise", base.unwrap_or(&old)));
     let pointwise = base.map(|base| fresh(format!("{base}.pointwise")));
