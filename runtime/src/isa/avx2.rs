@@ -16,10 +16,19 @@ const LANES: usize = 8;
 pub(crate) struct Avx2(());
 
 /// Runs `job` compiled for AVX2 and FMA.
-#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn run<J: Job>(job: J) {
     job.run(Avx2(()));
+}
+
+/// [`run`] as a function of its own, for [`Simd::outline`].
+///
+/// # Safety
+/// The CPU has AVX2 and FMA.
+#[inline(never)]
+unsafe fn run_apart<J: Job>(job: J) {
+    // SAFETY: the caller has the proof.
+    unsafe { run(job) }
 }
 
 impl Simd for Avx2 {
@@ -37,7 +46,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn outline<J: Job>(self, job: J) {
         // SAFETY: an `Avx2` exists only inside `run`, on a CPU with AVX2 and FMA.
-        unsafe { run(job) }
+        unsafe { run_apart(job) }
     }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {

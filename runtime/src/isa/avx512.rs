@@ -22,10 +22,19 @@ pub(crate) struct Avx512 {
 }
 
 /// Runs `job` compiled for AVX-512, with [`Simd::short_tiles`].
-#[inline(never)]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
 pub(super) fn run<J: Job>(job: J, short_tiles: bool) {
     job.run(Avx512 { short_tiles });
+}
+
+/// [`run`] as a function of its own, for [`Simd::outline`].
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(never)]
+unsafe fn run_apart<J: Job>(job: J, short_tiles: bool) {
+    // SAFETY: the caller has the proof.
+    unsafe { run(job, short_tiles) }
 }
 
 /// The first `n` lanes.
@@ -45,13 +54,14 @@ impl Simd for Avx512 {
     const DEPTHWISE: (usize, usize) = (2, 7);
     const MASKS: bool = true;
     const HALVES: bool = true;
+    const POINTER_A_ROW: bool = false;
 
     type V = __m512;
 
     #[inline(always)]
     fn outline<J: Job>(self, job: J) {
         // SAFETY: an `Avx512` exists only inside `run`, on a CPU with AVX-512.
-        unsafe { run(job, self.short_tiles) }
+        unsafe { run_apart(job, self.short_tiles) }
     }
     #[inline(always)]
     fn short_tiles(self) -> bool {

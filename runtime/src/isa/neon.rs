@@ -16,10 +16,16 @@ const LANES: usize = 8;
 pub(crate) struct Neon(());
 
 /// Runs `job` compiled for NEON.
-#[inline(never)]
 #[target_feature(enable = "neon")]
 pub(super) fn run<J: Job>(job: J) {
     job.run(Neon(()));
+}
+
+/// [`run`] as a function of its own, for [`Simd::outline`].
+#[inline(never)]
+fn run_apart<J: Job>(job: J) {
+    // SAFETY: NEON is part of aarch64.
+    unsafe { run(job) }
 }
 
 /// Half by half.
@@ -48,8 +54,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn outline<J: Job>(self, job: J) {
-        // SAFETY: NEON is part of aarch64.
-        unsafe { run(job) }
+        run_apart(job);
     }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {

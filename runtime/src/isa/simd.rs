@@ -24,13 +24,18 @@ pub(crate) trait Simd: Copy {
     /// Whether a part of a vector is read and written as fast as the whole.
     const MASKS: bool;
 
+    /// Whether [`Simd::products`] keeps a pointer a row, so that a pitch known when it is compiled spares it registers.
+    const POINTER_A_ROW: bool = true;
+
     /// Whether half a vector of channels takes half the time in [`Simd::half_products`].
     const HALVES: bool = false;
 
     /// `LANES` f32.
     type V: Copy;
 
-    /// Runs `job` as a function of its own, once a program and instruction set however often it is called.
+    /// Runs `job` as a function of its own, once a program and instruction set however often it is called. Through one without the
+    /// instruction set's target features: rustc drops `#[inline(never)]` from a function that has some, and all tiles of a kernel
+    /// then end up in one function, as fast as tiles apart, but one that takes LLVM twice the time.
     fn outline<J: Job>(self, job: J);
 
     /// Whether this CPU computes sums of products faster in tiles one vector wide and [`Simd::SHORT_ROWS`] pixels high than in the

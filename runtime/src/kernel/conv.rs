@@ -184,11 +184,12 @@ fn dense<S: Simd>(s: S, b: &Band<'_>) {
         while column < b.columns.end {
             let rows = b.rows.start + first..b.rows.start + end;
             let wide = b.columns.end - column > S::LANES;
-            match (wide, b.p.stride_w * b.x.pitch) {
-                (true, STEM) => wide_rows::<S, STEM>(s, b, rows, column),
-                (true, _) => wide_rows::<S, 0>(s, b, rows, column),
-                (false, STEM) => narrow_rows::<S, STEM>(s, b, rows, column),
-                (false, _) => narrow_rows::<S, 0>(s, b, rows, column),
+            let stem = const { S::POINTER_A_ROW } && b.p.stride_w * b.x.pitch == STEM;
+            match (wide, stem) {
+                (true, true) => wide_rows::<S, STEM>(s, b, rows, column),
+                (true, false) => wide_rows::<S, 0>(s, b, rows, column),
+                (false, true) => narrow_rows::<S, STEM>(s, b, rows, column),
+                (false, false) => narrow_rows::<S, 0>(s, b, rows, column),
             }
             column += if wide { S::WIDE } else { S::LANES };
         }
@@ -213,8 +214,8 @@ fn narrow_rows<S: Simd, const STEP: usize>(s: S, b: &Band<'_>, rows: Range<usize
     }
 }
 
-/// `tiles` tiles of output row `oy` from column `ox` on. `STEP` is the floats from a window to the next, where they are a constant,
-/// else 0: a constant leaves one pointer to keep in place of one a row.
+/// `tiles` tiles of output row `oy` from column `ox` on. `STEP` is the floats from a window to the next, where they are a constant and
+/// [`Simd::POINTER_A_ROW`] holds, else 0: a constant leaves one pointer to keep in place of one a row.
 struct Tiles<'a, const ROWS: usize, const VECTORS: usize, const STEP: usize> {
     b: &'a Band<'a>,
     oy: usize,
