@@ -54,7 +54,6 @@ impl Simd for Avx512 {
     const DEPTHWISE: (usize, usize) = (2, 7);
     const MASKS: bool = true;
     const HALVES: bool = true;
-    const POINTER_A_ROW: bool = false;
 
     type V = __m512;
 

@@ -24,9 +24,6 @@ pub(crate) trait Simd: Copy {
     /// Whether a part of a vector is read and written as fast as the whole.
     const MASKS: bool;
 
-    /// Whether [`Simd::products`] keeps a pointer a row, so that a pitch known when it is compiled spares it registers.
-    const POINTER_A_ROW: bool = true;
-
     /// Whether half a vector of channels takes half the time in [`Simd::half_products`].
     const HALVES: bool = false;
 

@@ -23,9 +23,6 @@ const BLOCK_PIXELS: Range<usize> = 70..252;
 /// Runs of a window that are looked up once a row: those of 5x5 windows with gaps between pixels.
 const MOST_RUNS: usize = 25;
 
-/// Floats from a window to the next in the first layer of nearly all networks: three colours at stride 2.
-const STEM: usize = 6;
-
 /// Elements of the input that a tile at the edge copies at most: with three colours it takes half the time of going tap by tap.
 const COPY: usize = 1024;
 
@@ -184,12 +181,10 @@ fn dense<S: Simd>(s: S, b: &Band<'_>) {
         while column < b.columns.end {
             let rows = b.rows.start + first..b.rows.start + end;
             let wide = b.columns.end - column > S::LANES;
-            let stem = const { S::POINTER_A_ROW } && b.p.stride_w * b.x.pitch == STEM;
-            match (wide, stem) {
-                (true, true) => wide_rows::<S, STEM>(s, b, rows, column),
-                (true, false) => wide_rows::<S, 0>(s, b, rows, column),
-                (false, true) => narrow_rows::<S, STEM>(s, b, rows, column),
-                (false, false) => narrow_rows::<S, 0>(s, b, rows, column),
+            if wide {
+                wide_rows::<S>(s, b, rows, column)
+            } else {
+                narrow_rows::<S>(s, b, rows, column)
             }
             column += if wide { S::WIDE } else { S::LANES };
         }
@@ -199,24 +194,23 @@ fn dense<S: Simd>(s: S, b: &Band<'_>) {
 /// Two vectors of output channels of some rows. Short tiles are of two vectors too: as fast as those of one in the first levels of
 /// cache, and faster where input and output come from behind them (224x224x3 -> 32: 94 GFLOP/s for 82, 88 in large tiles).
 #[inline(always)]
-fn wide_rows<S: Simd, const STEP: usize>(s: S, b: &Band<'_>, rows: Range<usize>, column: usize) {
+fn wide_rows<S: Simd>(s: S, b: &Band<'_>, rows: Range<usize>, column: usize) {
     let most = if s.short_tiles() { S::ROWS / 2 } else { S::ROWS };
     for oy in rows {
-        by_size!(0, b.p.out_w, S::ROWS, most, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 2, STEP> { b, oy, ox, tiles, column }));
+        by_size!(0, b.p.out_w, S::ROWS, most, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 2> { b, oy, ox, tiles, column }));
     }
 }
 
 /// One vector of output channels of some rows.
 #[inline(always)]
-fn narrow_rows<S: Simd, const STEP: usize>(s: S, b: &Band<'_>, rows: Range<usize>, column: usize) {
+fn narrow_rows<S: Simd>(s: S, b: &Band<'_>, rows: Range<usize>, column: usize) {
     for oy in rows {
-        by_size!(0, b.p.out_w, S::NARROW_ROWS, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 1, STEP> { b, oy, ox, tiles, column }));
+        by_size!(0, b.p.out_w, S::NARROW_ROWS, |ROWS, ox, tiles| s.outline(Tiles::<ROWS, 1> { b, oy, ox, tiles, column }));
     }
 }
 
-/// `tiles` tiles of output row `oy` from column `ox` on. `STEP` is the floats from a window to the next, where they are a constant and
-/// [`Simd::POINTER_A_ROW`] holds, else 0: a constant leaves one pointer to keep in place of one a row.
-struct Tiles<'a, const ROWS: usize, const VECTORS: usize, const STEP: usize> {
+/// `tiles` tiles of output row `oy` from column `ox` on.
+struct Tiles<'a, const ROWS: usize, const VECTORS: usize> {
     b: &'a Band<'a>,
     oy: usize,
     ox: usize,
@@ -257,7 +251,7 @@ impl Runs {
     }
 }
 
-impl<const ROWS: usize, const VECTORS: usize, const STEP: usize> Job for Tiles<'_, ROWS, VECTORS, STEP> {
+impl<const ROWS: usize, const VECTORS: usize> Job for Tiles<'_, ROWS, VECTORS> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { b, oy, column, .. } = self;
@@ -273,7 +267,7 @@ impl<const ROWS: usize, const VECTORS: usize, const STEP: usize> Job for Tiles<'
                 s.outline(Edge::<ROWS, VECTORS> { b, oy, ox, column });
                 continue;
             };
-            let step = if STEP > 0 { STEP } else { p.stride_w * b.x.pitch };
+            let step = p.stride_w * b.x.pitch;
             // SAFETY: the windows lie inside the input, the tile's pixels in row `oy` of the band, its channels are of the band; the
             // runs are `k` steps of the panels, less those skipped.
             unsafe {
@@ -306,13 +300,16 @@ impl<const ROWS: usize, const VECTORS: usize> Job for Edge<'_, ROWS, VECTORS> {
         // has room for; what is added up is `k` steps of the panels.
         unsafe {
             let w = tile::panels::<S, VECTORS>(b.w, taps * p.in_c, p.out_c, column);
-            let mut acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, p.out_c, column);
+            let mut acc;
             if p.dilation_w == 1 && p.kernel_h.saturating_mul(span).saturating_mul(p.in_c) <= COPY {
                 let mut copy = [const { MaybeUninit::uninit() }; COPY];
-                copy_windows(b, oy, ox, span, &mut copy);
+                s.outline(CopyWindows { b, oy, ox, span, to: &mut copy });
+                // After the call, which leaves no vector in its register.
+                acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, p.out_c, column);
                 let a = |ky: usize| copy.as_ptr().add(ky * span * p.in_c).cast();
                 tile::accumulate_runs(s, &mut acc, p.kernel_h, (a, p.stride_w * p.in_c), w, p.kernel_w * p.in_c);
             } else {
+                acc = tile::start::<S, ROWS, VECTORS>(s, b.bias, p.out_c, column);
                 by_taps(s, b, oy, ox, w, &mut acc);
             }
             finish(s, &mut acc, b, oy, ox, column);
@@ -330,72 +327,71 @@ unsafe fn by_taps<S: Simd, const ROWS: usize, const VECTORS: usize>(
     b: &Band<'_>,
     oy: usize,
     ox: usize,
-    mut w: [*const f32; VECTORS],
+    w: [*const f32; VECTORS],
     acc: &mut [[S::V; VECTORS]; ROWS],
 ) {
     let p = b.p;
     // Elements of a tap at a time: what stands outside of the input is as long as the zeros.
-    let len = p.in_c.min(ZEROS.len());
-    let pieces = p.in_c / len.max(1);
-    let rest = p.in_c - pieces * len;
-    let taps = p.kernel_h * p.kernel_w;
+    let most = ZEROS.len();
+    let pieces = p.in_c.div_ceil(most);
+    let run = |i: usize| {
+        let (tap, first) = (i / pieces, i % pieces * most);
+        (tap_rows(b, oy, ox, tap, first), (p.in_c - first).min(most))
+    };
     // SAFETY: only taps found to be inside are read from the input, from the zeros no more than there are; all taps together are
     // `k` steps of the panels.
-    unsafe {
-        if rest == 0 && pieces <= 1 {
-            tile::accumulate_apart(s, acc, taps, |tap| tap_rows(b, oy, ox, tap, 0), w, len);
-        } else {
-            for tap in 0..taps {
-                for piece in 0..=pieces {
-                    let len = if piece < pieces { len } else { rest };
-                    tile::accumulate_apart(s, acc, 1, |_| tap_rows(b, oy, ox, tap, piece * ZEROS.len()), w, len);
-                    w = w.map(|w| w.wrapping_add(len * PANEL));
-                }
-            }
-        }
-    }
+    unsafe { tile::accumulate_apart(s, acc, p.kernel_h * p.kernel_w * pieces, run, w) };
 }
 
-/// Copies the `span` input pixels under a tile's windows, row by row without gaps, with what stands outside.
-///
-/// # Safety
-/// The tile's pixels are of the band.
-#[inline(always)]
-unsafe fn copy_windows(b: &Band<'_>, oy: usize, ox: usize, span: usize, copy: &mut [MaybeUninit<f32>; COPY]) {
-    let p = b.p;
-    let mut to: *mut f32 = copy.as_mut_ptr().cast();
-    let outside = |to: *mut f32, pixels: usize| {
-        for i in 0..pixels {
-            for c in 0..p.in_c {
-                // SAFETY: the caller of the closure has room for these pixels; the padding has a pixel's channels.
-                unsafe { to.add(i * p.in_c + c).write(b.pad_value.map_or(0.0, |v| *v.add(c))) };
-            }
-        }
-    };
-    // Columns `first..first + inside` of the span are columns of the input, from `ix` on.
-    let first = p.pad_left.saturating_sub(ox * p.stride_w).min(span);
-    let ix = (ox * p.stride_w + first).saturating_sub(p.pad_left);
-    let inside = p.in_w.saturating_sub(ix).min(span - first);
-    for ky in 0..p.kernel_h {
-        // SAFETY: `kernel_h` rows of `span` pixels were found to fit; columns inside exist, in a row that exists.
-        unsafe {
-            match input_at(oy, p.stride_h, ky * p.dilation_h, p.pad_top, p.in_h) {
-                None => outside(to, span),
-                Some(iy) => {
-                    outside(to, first);
-                    let from = b.x.first.wrapping_add(b.x.row(iy) + ix * b.x.pitch);
-                    let at = to.add(first * p.in_c);
-                    if b.x.pitch == p.in_c {
-                        from.copy_to_nonoverlapping(at, inside * p.in_c);
-                    } else {
-                        for i in 0..inside {
-                            from.add(i * b.x.pitch).copy_to_nonoverlapping(at.add(i * p.in_c), p.in_c);
-                        }
-                    }
-                    outside(at.add(inside * p.in_c), span - first - inside);
+/// Copies the `span` input pixels under a tile's windows, row by row without gaps, with what stands outside. A job of its own: tiles of
+/// all sizes have it in common. Only [`Edge`] makes one: the tile's pixels are of the band, and there is room.
+struct CopyWindows<'a> {
+    b: &'a Band<'a>,
+    oy: usize,
+    ox: usize,
+    span: usize,
+    to: &'a mut [MaybeUninit<f32>; COPY],
+}
+
+impl Job for CopyWindows<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { b, oy, ox, span, to } = self;
+        let p = b.p;
+        let mut to: *mut f32 = to.as_mut_ptr().cast();
+        let outside = |to: *mut f32, pixels: usize| {
+            for i in 0..pixels {
+                for c in 0..p.in_c {
+                    // SAFETY: the caller of the closure has room for these pixels; the padding has a pixel's channels.
+                    unsafe { to.add(i * p.in_c + c).write(b.pad_value.map_or(0.0, |v| *v.add(c))) };
                 }
             }
-            to = to.add(span * p.in_c);
+        };
+        // Columns `first..first + inside` of the span are columns of the input, from `ix` on.
+        let first = p.pad_left.saturating_sub(ox * p.stride_w).min(span);
+        let ix = (ox * p.stride_w + first).saturating_sub(p.pad_left);
+        let inside = p.in_w.saturating_sub(ix).min(span - first);
+        for ky in 0..p.kernel_h {
+            // SAFETY: `kernel_h` rows of `span` pixels were found to fit; columns inside exist, in a row that exists.
+            unsafe {
+                match input_at(oy, p.stride_h, ky * p.dilation_h, p.pad_top, p.in_h) {
+                    None => outside(to, span),
+                    Some(iy) => {
+                        outside(to, first);
+                        let from = b.x.first.wrapping_add(b.x.row(iy) + ix * b.x.pitch);
+                        let at = to.add(first * p.in_c);
+                        if b.x.pitch == p.in_c {
+                            from.copy_to_nonoverlapping(at, inside * p.in_c);
+                        } else {
+                            for i in 0..inside {
+                                from.add(i * b.x.pitch).copy_to_nonoverlapping(at.add(i * p.in_c), p.in_c);
+                            }
+                        }
+                        outside(at.add(inside * p.in_c), span - first - inside);
+                    }
+                }
+                to = to.add(span * p.in_c);
+            }
         }
     }
 }

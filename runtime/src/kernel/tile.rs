@@ -117,23 +117,23 @@ pub(super) unsafe fn accumulate_runs<S: Simd, const ROWS: usize, const VECTORS: 
     *acc = sums;
 }
 
-/// [`accumulate_runs`] with the rows of run `i` anywhere, at `a(i)`.
+/// [`accumulate_runs`] with the rows of run `i` anywhere, and of any length: `a(i)`.
 ///
 /// # Safety
-/// As for [`accumulate_runs`].
+/// The elements of run `i` can be read at each of its rows, and at every `w` as many steps of panels as all runs have elements.
 #[inline(always)]
 pub(super) unsafe fn accumulate_apart<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
     acc: &mut [[S::V; VECTORS]; ROWS],
     runs: usize,
-    a: impl Fn(usize) -> [*const f32; ROWS],
+    a: impl Fn(usize) -> ([*const f32; ROWS], usize),
     mut w: [*const f32; VECTORS],
-    k: usize,
 ) {
     let mut sums = *acc;
     for i in 0..runs {
+        let (rows, k) = a(i);
         // SAFETY: the caller's; behind the last run, nothing is read.
-        unsafe { products::<S, ROWS, VECTORS, 0>(s, &mut sums, a(i), w, k, core::ptr::null()) };
+        unsafe { products::<S, ROWS, VECTORS, 0>(s, &mut sums, rows, w, k, core::ptr::null()) };
         w = w.map(|w| w.wrapping_add(k * PANEL));
     }
     *acc = sums;

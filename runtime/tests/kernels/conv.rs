@@ -151,7 +151,7 @@ fn stems_and_wide_inputs() {
     let wide = params::Conv {
         in_h: size(4, 1),
         in_w: size(5, 2),
-        in_c: 300,
+        in_c: 600,
         out_h: size(4, 1),
         out_w: size(5, 2),
         out_c: size(24, 3),

@@ -1,12 +1,14 @@
 //! mnc as `compare.py` sees it: nets that the macro compiled into this program (`mnc`), the JIT (`mnc-jit`), and the JIT with Strassen's method
 //! (`mnc-strassen`).
 //!
-//! `mnc-peer export FOLDER` writes the networks for the other engines; without arguments it answers the requests of [`serve`],
+//! `mnc-peer export FOLDER` writes the networks for the other engines, `mnc-peer pair NET THREADS ROUNDS` times the first two beside one
+//! another; without arguments it answers the requests of [`serve`],
 //! and `peak`: the most GFLOP/s that one core can do.
 #![forbid(unsafe_code)]
 
 mod export;
 mod nets;
+mod pair;
 
 use std::process::ExitCode;
 
@@ -23,7 +25,8 @@ fn main() -> ExitCode {
     let done = match &args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => serve(load, other).map_err(|e| e.to_string()),
         ["export", folder] => export::export(folder.as_ref()),
-        _ => Err("usage: mnc-peer [export FOLDER]".into()),
+        ["pair", net, threads, rounds] => pair::pair(net, threads, rounds),
+        _ => Err("usage: mnc-peer [export FOLDER | pair NET THREADS ROUNDS]".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
