@@ -20,7 +20,7 @@ const QUANTILES: [(&str, f64); 4] = [("least", 0.0), ("5 %", 0.05), ("25 %", 0.2
 /// No such net, or outputs that are not the same to the bit.
 pub fn pair(net: &str, threads: &str, rounds: &str) -> Result<(), String> {
     let spec = Spec::find(net)?;
-    let threads = threads.parse().ok().filter(|t| (1..=2).contains(t)).ok_or("threads are 1 or 2")?;
+    let threads: usize = threads.parse().ok().filter(|t| (1..=2).contains(t)).ok_or("threads are 1 or 2")?;
     let rounds: usize = rounds.parse().ok().filter(|&r| r > 0).ok_or_else(|| format!("`{rounds}` is no number of rounds"))?;
     let mut nets: Vec<(&str, Box<dyn Net + Send>)> = Vec::new();
     for _ in 0..2 {
@@ -50,7 +50,7 @@ pub fn pair(net: &str, threads: &str, rounds: &str) -> Result<(), String> {
     println!("{net}, threads: {threads}, {rounds} inferences of each in turns, ms (ratio to the first)");
     println!("{:8}{}", "", QUANTILES.map(|(name, _)| format!("{name:>18}")).concat());
     for ((name, _), t) in nets.iter().zip(&times) {
-        let cells = quantiles(t).iter().zip(first).map(|(t, first)| format!("{:>18}", format!("{t:.3} ({:.3})", t / first)));
+        let cells = quantiles(t).into_iter().zip(first).map(|(t, first)| format!("{:>18}", format!("{t:.3} ({:.3})", t / first)));
         println!("{name:8}{}", cells.collect::<String>());
     }
     Ok(())
