@@ -1,8 +1,8 @@
 //! Under the feature `jit`: makes `libmnc_rt.a`, the runtime as a static library for object files on x86-64 Linux.
 //!
 //! One call of `rustc` on the runtime's sources, for it needs no dependencies; cargo knows no stable way to embed one package's library
-//! in another. The sources are found through the runtime's `links` key, which works wherever cargo has put the package. The flags
-//! of this build (`RUSTFLAGS`, a debug profile) are none of the library's: it runs on other machines, and its kernels are
+//! in another. The sources stand beside this package in mnc's own workspace; elsewhere the runtime's `links` key says where cargo has
+//! put them. The flags of this build (`RUSTFLAGS`, a debug profile) are none of the library's: it runs on other machines, and its kernels are
 //! worth nothing unoptimised. Link-time optimisation makes one object of the runtime and what it uses of `core`, in which all
 //! symbols are local but the entries of `runtime/src/abi.rs`; that object alone goes into the library. It needs `memcpy`, `memmove`,
 //! `memset` and `memcmp`, which every C library has.
@@ -11,19 +11,34 @@
 //! target would be needed to make it. It is empty under clippy too, which links nothing, and for which cargo runs this script apart,
 //! in a folder of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the library defines.
 const SYMBOLS: [&str; 3] = ["mnc_rt_6_begin", "mnc_rt_6_stage", "mnc_rt_6_stamp"];
 
+fn variable(name: &str) -> std::ffi::OsString {
+    std::env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"))
+}
+
+/// The folder of the runtime's sources. What its build script says is an absolute path, which cargo goes on believing when a workspace
+/// has been moved or copied with its target folder: it then is of no folder, or of the other workspace's.
+fn sources() -> PathBuf {
+    let beside = Path::new("../runtime");
+    let manifest = std::fs::read_to_string(beside.join("Cargo.toml")).unwrap_or_default();
+    if manifest.lines().any(|l| l == r#"name = "mnc-runtime""#) {
+        beside.join("src")
+    } else {
+        PathBuf::from(variable("DEP_MNC_RUNTIME_SOURCE"))
+    }
+}
+
 fn main() {
-    let variable = |name: &str| std::env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"));
     println!("cargo::rerun-if-changed=build.rs");
     if std::env::var_os("CARGO_FEATURE_JIT").is_none() {
         return;
     }
-    let source = PathBuf::from(variable("DEP_MNC_RUNTIME_SOURCE"));
+    let source = sources();
     println!("cargo::rerun-if-changed={}", source.display());
     let library = PathBuf::from(variable("OUT_DIR")).join("libmnc_rt.a");
     let wrapper = std::env::var_os("RUSTC_WORKSPACE_WRAPPER").map(PathBuf::from);
