@@ -28,7 +28,7 @@ pub fn meta(name: &str) -> Meta {
 /// Fused layers by hand.
 pub struct Net {
     graph: Graph,
-    x: NodeId,
+    pub x: NodeId,
     count: usize,
 }
 
@@ -39,7 +39,7 @@ impl Net {
         Self { graph, x, count: 0 }
     }
 
-    fn add(&mut self, name: &str, op: Op, inputs: &[NodeId]) -> NodeId {
+    pub fn add(&mut self, name: &str, op: Op, inputs: &[NodeId]) -> NodeId {
         self.count += 1;
         self.x = self.graph.add(format!("{name}{}", self.count), op, inputs).unwrap();
         self.x

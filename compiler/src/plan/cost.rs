@@ -238,6 +238,8 @@ pub(super) struct Streamed<'a> {
     pub(super) layers: &'a [&'a Layer],
     /// Their rows.
     pub(super) rows: &'a [Rows],
+    /// Which of them adds the result of which other one.
+    pub(super) added: &'a [Option<usize>],
     /// Bytes of the rings of one thread.
     pub(super) rings: usize,
     /// Output rows of the last one at a time.
@@ -290,7 +292,8 @@ impl Streamed<'_> {
             let read = if i == 0 { flow(x) } else { inside(x) };
             let write = if i + 1 == self.layers.len() { flow(y) } else { inside(y) };
             let w = weights(layer);
-            let traffic = read + flow(others) + write + w / ZEN3.l3_rate + (strips - 1) as f64 * w / again;
+            let others = if self.added[i].is_some() { inside(others) } else { flow(others) };
+            let traffic = read + others + write + w / ZEN3.l3_rate + (strips - 1) as f64 * w / again;
             cycles += arithmetic + Machine::exposed(layer.class, arithmetic, traffic);
         }
         cycles

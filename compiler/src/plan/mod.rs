@@ -215,7 +215,7 @@ pub enum Residual {
     None,
     /// The output place already holds it; the kernel accumulates on top.
     InPlace,
-    /// It stands elsewhere.
+    /// It stands elsewhere: whole, or row by row in the ring of an older step of the stage.
     From(Place),
 }
 

@@ -11,6 +11,8 @@
 //!     for each step i: compute rows done[i]..needed[i];  done[i] = needed[i]
 //! ```
 //!
+//! A step may add a row of an older step's result, the very row that it computes: the ring between holds it until then.
+//!
 //! `needed` depends on the strip's end alone, and `done` on the end of the strip before, or on the first row where there is none. So
 //! there are no more cases to look at than rows, whatever the bands are. A band that ends within a strip computes, and reads,
 //! less of what that strip would.
@@ -72,15 +74,17 @@ pub(super) fn begin(steps: &[Rows], first: usize) -> Vec<usize> {
     rows
 }
 
-/// Rows of the rings between `steps`, one fewer than those. With `bands` a band may begin at any row, else there is only one.
-pub(super) fn rings(steps: &[Rows], strip: usize, bands: bool) -> Vec<usize> {
+/// Rows of the rings between `steps`, one fewer than those. With `bands` a band may begin at any row, else there is only one. Step `i` adds
+/// the rows of step `added[i]`.
+pub(super) fn rings(steps: &[Rows], added: &[Option<usize>], strip: usize, bands: bool) -> Vec<usize> {
     let height = steps.last().map_or(0, |s| s.output);
     let mut rows = vec![1; steps.len().saturating_sub(1)];
     for from in (0..height).step_by(if bands { 1 } else { strip }) {
         let needed_now = needed(steps, (from + strip).min(height));
         let mut grow = |done: &[usize]| {
             for (i, ring) in rows.iter_mut().enumerate() {
-                let lowest = steps[i + 1].first(done[i + 1]).min(done[i]);
+                let adds = added.iter().zip(done).filter(|&(&a, _)| a == Some(i)).map(|(_, &row)| row).min();
+                let lowest = steps[i + 1].first(done[i + 1]).min(done[i]).min(adds.unwrap_or(usize::MAX));
                 *ring = (*ring).max(needed_now[i].saturating_sub(lowest));
             }
         };
@@ -122,7 +126,7 @@ mod tests {
     }
 
     /// Rows of the rings by doing it: every row that is still to be read is kept in a set.
-    fn simulated(steps: &[Rows], strip: usize, first: usize) -> Vec<usize> {
+    fn simulated(steps: &[Rows], added: &[Option<usize>], strip: usize, first: usize) -> Vec<usize> {
         let n = steps.len();
         let reach = |step: &Rows, row: usize| {
             let first = row - row % step.tile;
@@ -149,7 +153,8 @@ mod tests {
             }
             for i in 0..n - 1 {
                 made[i].extend(&wanted[i]);
-                let read = wanted[i + 1].iter().flat_map(|&r| reach(&steps[i + 1], r));
+                let adds = (0..n).filter(|&j| added[j] == Some(i)).flat_map(|j| wanted[j].clone());
+                let read = wanted[i + 1].iter().flat_map(|&r| reach(&steps[i + 1], r)).chain(adds);
                 let lowest = read.chain(wanted[i].iter().copied()).min();
                 let highest = made[i].iter().max();
                 if let (Some(low), Some(high)) = (lowest, highest) {
@@ -171,22 +176,32 @@ mod tests {
         let tiles = [vec![tiled, window(3, 2, 15)], vec![window(1, 1, 15), tiled, tiled], block(3, 1, 15)];
         let [first, between, mut behind] = tiles;
         behind.push(tiled);
+        // A block that adds its input, which a pointwise step makes; one behind another.
+        let mut two = block(3, 1, 14);
+        two.extend(block(5, 1, 14));
+        let mut after = two.clone();
+        after.insert(0, window(3, 1, 14));
+        let none = |steps: &Vec<Rows>| vec![None; steps.len()];
         let chains = [block(3, 1, 14), block(3, 2, 28), block(5, 2, 15), block(5, 1, 7), long, first, between, behind];
-        for steps in &chains {
+        let mut chains: Vec<_> = chains.into_iter().map(|steps| (none(&steps), steps)).collect();
+        chains.push((vec![None, None, Some(0)], block(5, 1, 14)));
+        chains.push((vec![None, None, None, None, None, Some(2)], two));
+        chains.push((vec![None, None, None, Some(0), None, None, Some(3)], after));
+        for (added, steps) in &chains {
             for strip in 1..=steps.last().unwrap().output {
-                assert_eq!(rings(steps, strip, false), simulated(steps, strip, 0), "{steps:?} by {strip}");
-                let any = rings(steps, strip, true);
+                assert_eq!(rings(steps, added, strip, false), simulated(steps, added, strip, 0), "{steps:?} by {strip}");
+                let any = rings(steps, added, strip, true);
                 let mut most = vec![1; steps.len() - 1];
                 for first in 0..steps.last().unwrap().output {
-                    for (m, r) in most.iter_mut().zip(simulated(steps, strip, first)) {
+                    for (m, r) in most.iter_mut().zip(simulated(steps, added, strip, first)) {
                         *m = (*m).max(r);
                     }
                 }
                 assert!(any.iter().zip(&most).all(|(a, m)| a >= m), "{any:?} {most:?} {steps:?} by {strip}");
             }
         }
-        assert_eq!(rings(&block(3, 1, 56), 2, false), [4, 2]);
-        assert_eq!(rings(&block(3, 2, 56), 1, false), [3, 1]);
+        assert_eq!(rings(&block(3, 1, 56), &[None; 3], 2, false), [4, 2]);
+        assert_eq!(rings(&block(3, 2, 56), &[None; 3], 1, false), [3, 1]);
     }
 
     #[test]

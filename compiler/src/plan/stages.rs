@@ -1,8 +1,9 @@
 //! Stages to be: which layers become one, how many rows they hand on at a time, and how threads share them.
 //!
 //! Layer `b` may follow layer `a` in a stage where `b` alone reads the result of `a`, and both work row by row: convolutions, depthwise
-//! and pointwise ones, pools and elementwise layers are such; a mean, a softmax or a dense layer is not. Such links make *runs*
-//! of layers, and a run is cut into stages. A squeeze-and-excite block has two runs, for the mean and the scaled product both
+//! and pointwise ones, pools and elementwise layers are such; a mean, a softmax or a dense layer is not. One layer more may read it, as the
+//! residual that it adds, if it follows behind `b` and the stage has all three. Such links make *runs* of layers, and a run is cut
+//! into stages. A squeeze-and-excite block has two runs, for the mean and the scaled product both
 //! read the depthwise layer's result: it is written as a whole.
 //!
 //! The cuts are found exactly, by dynamic programming over each run:
@@ -36,11 +37,11 @@ const TALLEST: usize = 32;
 /// A stage to be.
 #[derive(Debug)]
 pub(super) struct Unit {
-    /// Indices of its layers; all but the last are read by the next one alone.
+    /// Indices of its layers; all but the last are read within the unit alone.
     pub(super) layers: Vec<usize>,
     /// For each layer the operand that comes from the one before it; for the first the one it calls its input.
     pub(super) streamed: Vec<usize>,
-    /// Between the layers.
+    /// Between the layers. What a layer adds of another one of the unit's comes from a ring too.
     pub(super) rings: Vec<Ring>,
     /// What it reads, as often as it does: the number of a unit, `None` for one of the caller's inputs.
     pub(super) reads: Vec<Option<usize>>,
@@ -117,6 +118,9 @@ pub(super) fn decided(
             return Err(format!("{} layers that end in `{}` cannot be one stage", d.layers, d.last));
         };
         let part = &run[begin..=end];
+        if net.added(part).is_none() {
+            return Err(format!("{} layers that end in `{}` are without the one that adds what they make", d.layers, d.last));
+        }
         let last = part[d.layers - 1].0;
         let possible = |splits: Vec<Split>| splits.contains(&d.split);
         let candidate = match part {
@@ -166,6 +170,11 @@ fn arena_bytes(layer: &Layer) -> usize {
     if layer.output.is_some() { 0 } else { layer.bytes }
 }
 
+/// Whether what `layer` makes can go to the next one row by row: no output, which the caller reads.
+fn may_stream(layer: &Layer) -> bool {
+    layer.rows.is_some() && layer.output.is_none()
+}
+
 /// The candidates of a run: those from its layer `i` on for `j + 1` layers stand at `[i][j]`.
 type Candidates = Vec<Vec<Vec<Candidate>>>;
 
@@ -185,6 +194,8 @@ struct Net<'l> {
     dead_before: Vec<usize>,
     /// The layer that may follow each in a stage, and as which operand it takes it.
     next: Vec<Option<(usize, usize)>>,
+    /// The other layer that reads each, as a residual, where that one must be in a stage with it and the next one.
+    adder: Vec<Option<usize>>,
 }
 
 impl<'l> Net<'l> {
@@ -192,8 +203,7 @@ impl<'l> Net<'l> {
         let n = layers.len();
         let mut last_read: Vec<usize> = (0..n).collect();
         let mut input_read = BTreeMap::new();
-        // The caller reads outputs.
-        let mut readers: Vec<usize> = layers.iter().map(|l| usize::from(l.output.is_some())).collect();
+        let mut readers: Vec<Vec<usize>> = vec![Vec::new(); n];
         for (l, layer) in layers.iter().enumerate() {
             for r in &layer.reads {
                 match *r {
@@ -202,7 +212,7 @@ impl<'l> Net<'l> {
                     }
                     Source::Layer(r) => {
                         last_read[r] = l;
-                        readers[r] += 1;
+                        readers[r].push(l);
                     }
                 }
             }
@@ -210,11 +220,26 @@ impl<'l> Net<'l> {
         let mut next = vec![None; n];
         for (l, layer) in layers.iter().enumerate() {
             let link = layer.streamed().into_iter().find_map(|p| match layer.reads[p] {
-                Source::Layer(r) if readers[r] == 1 && layers[r].rows.is_some() => Some((r, p)),
+                Source::Layer(r) if readers[r].len() == 1 && may_stream(&layers[r]) => Some((r, p)),
                 Source::Layer(_) | Source::Input(_) => None,
             });
             if let Some((before, p)) = link {
                 next[before] = Some((l, p));
+            }
+        }
+        // From the last one on, for the way to the layer that adds leads through later links.
+        let mut adder = vec![None; n];
+        let mut follows = vec![false; n];
+        next.iter().flatten().for_each(|&(l, _): &(usize, usize)| follows[l] = true);
+        for r in (0..n).rev().filter(|&r| may_stream(&layers[r])) {
+            let &[l, adds] = &readers[r][..] else { continue };
+            let of_r = |l: usize, p: &usize| layers[l].reads[*p] == Source::Layer(r);
+            let Some(p) = layers[l].streamed().into_iter().find(|p| of_r(l, p)) else { continue };
+            let residual = matches!(layers[adds].class, super::select::Class::Product { .. })
+                && layers[adds].overwritable.iter().any(|p| of_r(adds, p) && !layers[adds].streamed().contains(p));
+            let mut way = std::iter::successors(Some(l), |&l| next[l].map(|next| next.0)).take(LONGEST);
+            if residual && l != adds && !follows[l] && way.any(|l| l == adds) {
+                (next[r], adder[r], follows[l]) = (Some((l, p)), Some(adds), true);
             }
         }
         let (mut written_before, mut dead_before) = (vec![0; n + 1], vec![0; n + 1]);
@@ -224,7 +249,7 @@ impl<'l> Net<'l> {
         }
         (0..n).for_each(|l| dead_before[l + 1] += dead_before[l]);
         let threads = options.threads.max(1);
-        Self { layers, options, threads, input_bytes, last_read, input_read, written_before, dead_before, next }
+        Self { layers, options, threads, input_bytes, last_read, input_read, written_before, dead_before, next, adder }
     }
 
     /// A stage of one layer.
@@ -238,13 +263,26 @@ impl<'l> Net<'l> {
         self.with_peaks(one)
     }
 
-    /// The layers `part` of a run as one stage of strips of `strip` rows, if its rings have a size.
+    /// For each layer of `part` the position of the one among them whose result it adds; `None` where one between them is added by a layer
+    /// outside.
+    fn added(&self, part: &[(usize, usize)]) -> Option<Vec<Option<usize>>> {
+        let mut added = vec![None; part.len()];
+        for (i, &(l, _)) in part.iter().enumerate().take(part.len().saturating_sub(1)) {
+            if let Some(adder) = self.adder[l] {
+                added[part.iter().position(|p| p.0 == adder)?] = Some(i);
+            }
+        }
+        Some(added)
+    }
+
+    /// The layers `part` of a run as one stage of strips of `strip` rows, if it can be one and its rings have a size.
     fn streamed(&self, part: &[(usize, usize)], strip: usize, split: Split) -> Option<Candidate> {
         let layers: Vec<&Layer> = part.iter().map(|&(l, _)| &self.layers[l]).collect();
         let rows: Vec<Rows> = layers.iter().map(|l| l.rows).collect::<Option<_>>()?;
+        let added = self.added(part)?;
         let gap = if self.threads > 1 && self.options.prefer == Prefer::Speed { GAP } else { 0 };
         let (mut rings, mut mine) = (Vec::new(), 0);
-        for (layer, held) in layers.iter().zip(rows::rings(&rows, strip, split == Split::Rows)) {
+        for (layer, held) in layers.iter().zip(rows::rings(&rows, &added, strip, split == Split::Rows)) {
             let apart = held.checked_mul(layer.shape.w)?.checked_mul(layer.pitch)?.checked_mul(4)?;
             let size = apart.checked_next_multiple_of(ALIGN)?;
             let apart = size.checked_add(gap)?;
@@ -253,7 +291,7 @@ impl<'l> Net<'l> {
             mine += size;
         }
         let threads = self.threads;
-        let weighed = Streamed { layers: &layers, rows: &rows, rings: mine, strip, split, threads };
+        let weighed = Streamed { layers: &layers, rows: &rows, added: &added, rings: mine, strip, split, threads };
         let cycles = weighed.cycles();
         let layered = layers.iter().map(|l| cost::layered(l, cost::split(l, threads), threads)).sum();
         Some(self.with_peaks(Candidate {
@@ -270,8 +308,8 @@ impl<'l> Net<'l> {
         }))
     }
 
-    /// The layer operands that the result of `c` may be written over, as positions among its last layer's: not the one that is
-    /// streamed, no output, none that the same layer reads twice, and none that a layer before still has to read.
+    /// The layer operands that the result of `c` may be written over, as positions among its last layer's: none that comes from a ring,
+    /// no output, none that the same layer reads twice, and none that a layer before still has to read.
     fn overwritable(&self, c: &Candidate) -> Vec<usize> {
         let Some((&last, before)) = c.layers.split_last() else { return Vec::new() };
         let layer = &self.layers[last];
@@ -289,7 +327,8 @@ impl<'l> Net<'l> {
                         r != source || one_band && rows::may_overwrite(&rows, c.strip, i, i > 0 || q != c.streamed[0])
                     })
                 });
-            accumulates && read_once && behind && !matches!(source, Source::Layer(r) if self.layers[r].output.is_some())
+            let kept = matches!(source, Source::Layer(r) if self.layers[r].output.is_some() || c.layers.contains(&r));
+            accumulates && read_once && behind && !kept
         };
         layer.overwritable.iter().copied().filter(free).collect()
     }
@@ -392,7 +431,7 @@ impl<'l> Net<'l> {
         for (i, &l) in c.layers.iter().enumerate() {
             let last = i + 1 == c.layers.len();
             for (p, r) in self.layers[l].reads.iter().enumerate() {
-                if i > 0 && p == c.streamed[i] {
+                if matches!(*r, Source::Layer(r) if c.layers.contains(&r)) {
                     continue;
                 }
                 if last && over.contains(&p) {

@@ -192,8 +192,9 @@ const fn check_stage(program: &Program<'_>, stage: &Stage, first: usize) -> Opti
     if n == 0 || n > MOST_STEPS || stage.strip == 0 {
         return Some((0, "a stage without steps, with too many, or with strips of no rows"));
     }
-    // Rows of the tensor between two steps, of which the ring holds some.
+    // Rows of the tensor between two steps, of which the ring holds some, and of those that the steps so far made.
     let mut height = program.steps[first].x.rows;
+    let mut heights = [0; MOST_STEPS];
     let mut i = 0;
     while i < n {
         let step = &program.steps[first + i];
@@ -205,6 +206,17 @@ const fn check_stage(program: &Program<'_>, stage: &Stage, first: usize) -> Opti
             Some(height) if i + 1 < n || height == step.y.rows => height,
             _ => return Some((i, "rows that do not follow from those before")),
         };
+        if let Some(view) = added_ring(step) {
+            // What an older step of the stage makes, in as many rows.
+            let mut k = 0;
+            while k < i && !same_view(&program.steps[first + k].y, view) {
+                k += 1;
+            }
+            if k == i || heights[k] != height {
+                return Some((i, "a residual from a ring that no step before it wrote"));
+            }
+        }
+        heights[i] = height;
         i += 1;
     }
     // Nothing that the stage reads or writes elsewhere may be where a step writes.
@@ -221,6 +233,14 @@ const fn check_stage(program: &Program<'_>, stage: &Stage, first: usize) -> Opti
         i += 1;
     }
     None
+}
+
+/// The ring that a step adds rows of.
+const fn added_ring(step: &Step) -> Option<&View> {
+    match &step.op {
+        Op::Conv { added: Added::From(view), .. } | Op::Pointwise { added: Added::From(view), .. } if is_ring(view) => Some(view),
+        _ => None,
+    }
 }
 
 /// What is wrong with a step by itself and with what it takes over from the one before.
@@ -281,9 +301,10 @@ const fn out_height(step: &Step, height: usize) -> Option<usize> {
         | Op::Constant { .. } => (height, step.y.rows),
     };
     let fits = match &step.op {
-        Op::Conv { added: Added::From(view), .. }
-        | Op::Pointwise { added: Added::From(view), .. }
-        | Op::Add { other: view, .. } => view.rows == output,
+        Op::Conv { added: Added::From(view), .. } | Op::Pointwise { added: Added::From(view), .. } => {
+            view.rows == output || is_ring(view)
+        }
+        Op::Add { other: view, .. } => view.rows == output,
         Op::Binary { other: view, .. } => view.rows == output || view.rows == 1,
         Op::Conv { .. }
         | Op::Pointwise { .. }
@@ -449,7 +470,7 @@ const fn check_added(program: &Program<'_>, added: &Added, y: &View) -> Option<&
         }
         Added::From(view) => {
             ensure! {
-                in_memory(program, view) && !is_ring(view) => "a residual outside of its memory",
+                in_memory(program, view) => "a residual outside of its memory",
                 same_shape(view, y) => "a residual of another shape",
             }
             None
@@ -512,7 +533,9 @@ const fn check_apart(program: &Program<'_>, step: &Step, other: &Step, distance:
     if let Some(view) = second {
         // An element of it is read just before the same element is written.
         let in_place = distance == 0 && elementwise(&step.op);
-        if !((in_place || behind) && same_view(y, view)) && overlap(program, y, view) {
+        // A ring holds what a later step adds until that has read it.
+        let added = distance > 0 && added_ring(other).is_some();
+        if !((in_place || behind || added) && same_view(y, view)) && overlap(program, y, view) {
             return Some("an operand where the stage writes");
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! A stage is a chain of steps streamed over strips of output rows. Between two steps stands a ring of rows in place of the whole
 //! tensor: a step computes the rows that the rest of the strip needs and that it has not computed yet, so that nothing is
-//! computed twice within a band.
+//! computed twice within a band. What a step adds may also be rows of an older step's ring.
 //!
 //! ```text
 //! for strip in rows of the last step:
@@ -130,7 +130,7 @@ pub enum Added {
     Nothing,
     /// What the output's place holds.
     InPlace,
-    /// A tensor of the output's shape.
+    /// A tensor of the output's shape, or the ring of an older step of the stage that makes one.
     From(View),
 }
 

@@ -436,7 +436,9 @@ fn piece_end(step: &Step, row: usize) -> usize {
     };
     match &step.op {
         // Windows find their rows in a ring themselves.
+        Op::Conv { added: Added::From(view), .. } => end(&step.y).min(end(view)),
         Op::Conv { .. } | Op::Depthwise { .. } | Op::Pool(_) => end(&step.y),
+        Op::Pointwise { added: Added::From(view), .. } => end(&step.x).min(end(&step.y)).min(end(view)),
         Op::Pointwise { .. }
         | Op::GlobalPool
         | Op::Add { .. }

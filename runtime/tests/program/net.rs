@@ -49,6 +49,8 @@ pub struct Chain {
 pub enum Second {
     /// The chain's input tensor.
     Start,
+    /// What an older layer made: tensor number this of the chain's shapes.
+    Older(usize),
     /// One pixel of factors: the first of the input tensor.
     Factors,
 }
@@ -161,7 +163,9 @@ impl Chain {
                 #[rustfmt::skip]
                 let params = Conv {
                     in_h, in_w, in_c, out_h, out_w, out_c, groups, kernel_h, kernel_w, stride_h, stride_w, dilation_h: 1, dilation_w: 1, pad_top, pad_left, act, method: mnc_runtime::params::Method::Direct };
-                (Op::Conv { params, weight, bias, pad_value, added: Added::Nothing }, [out_h, out_w, out_c], None)
+                let shape = [out_h, out_w, out_c];
+                let second = self.addend(random, shape);
+                (Op::Conv { params, weight, bias, pad_value, added: Added::Nothing }, shape, second)
             }
             (2 | 3, (Some(out_h), Some(out_w))) => {
                 let multiplier = if random.below(3) == 0 { 2 } else { 1 };
@@ -195,23 +199,40 @@ impl Chain {
                 (Op::Scale { scale: nowhere, act: Self::act(random) }, shape, Some(Second::Factors))
             }
             _ => {
-                let out_c = [1 + random.below(if cfg!(miri) { 18 } else { 40 }), self.shapes[1][2]][random.below(2)];
+                let out_c = [1 + random.below(if cfg!(miri) { 18 } else { 40 }), self.shapes[1][2], in_c][random.below(3)];
                 let op = self.pointwise(random, out_c);
-                let fits = [in_h, in_w, out_c] == self.shapes[1];
-                (op, [in_h, in_w, out_c], (fits && random.below(2) == 0).then_some(Second::Start))
+                let shape = [in_h, in_w, out_c];
+                let second = self.addend(random, shape);
+                (op, shape, second)
             }
         };
         self.push(op, shape, second);
     }
 
-    /// The op of layer `i` with its second operand, where the chain's start stands at `start`.
-    fn op(&self, i: usize, start: View) -> Op {
+    /// An older tensor of this shape that a product may add; none in half of the cases.
+    fn addend(&self, random: &mut Random, shape: Shape) -> Option<Second> {
+        let fits: Vec<usize> = (1..self.shapes.len()).filter(|&i| self.shapes[i] == shape).collect();
+        if fits.is_empty() || random.below(2) == 0 {
+            return None;
+        }
+        match fits[random.below(fits.len())] {
+            1 => Some(Second::Start),
+            i => Some(Second::Older(i)),
+        }
+    }
+
+    /// The op of layer `i` with its second operand, where the chain's tensors stand at `views`.
+    fn op(&self, i: usize, views: &[View]) -> Op {
         let mut op = self.ops[i];
-        let factors = View { rows: 1, width: 1, ..start };
+        let second = match self.second[i] {
+            Some(Second::Older(k)) => views[k],
+            Some(Second::Start | Second::Factors) | None => views[1],
+        };
+        let factors = View { rows: 1, width: 1, ..second };
         match (&mut op, self.second[i]) {
-            (Op::Add { other, .. }, Some(_)) => *other = start,
+            (Op::Add { other, .. }, Some(_)) => *other = second,
             (Op::Scale { scale, .. }, Some(_)) => *scale = factors,
-            (Op::Pointwise { added, .. }, Some(_)) => *added = Added::From(start),
+            (Op::Conv { added, .. } | Op::Pointwise { added, .. }, Some(_)) => *added = Added::From(second),
             _ => {}
         }
         op
@@ -243,7 +264,7 @@ impl Chain {
         let mut views = vec![self.end(Place::Input(0), 0)];
         views.extend((1..n).map(|i| self.tensor(i, 0, &mut arena)));
         views.push(self.end(Place::Output(0), n));
-        let steps = (0..n).map(|i| Step { op: self.op(i, views[1]), x: views[i], y: views[i + 1] }).collect();
+        let steps = (0..n).map(|i| Step { op: self.op(i, &views), x: views[i], y: views[i + 1] }).collect();
         let stages = (0..n).map(|i| Stage { steps: 1, strip: self.shapes[i + 1][0], split }).collect();
         self.tables(stages, steps, arena, threads)
     }
@@ -265,7 +286,7 @@ impl Chain {
             views.push(view);
         }
         views.push(self.end(Place::Output(0), n));
-        let steps = (0..n).map(|i| Step { op: self.op(i, start), x: views[i], y: views[i + 1] }).collect();
+        let steps = (0..n).map(|i| Step { op: self.op(i, &views), x: views[i], y: views[i + 1] }).collect();
         let alone = Stage { steps: 1, strip: self.shapes[1][0], split: Split::Channels };
         self.tables(vec![alone, Stage { steps: n - 1, strip, split }], steps, arena, threads)
     }
@@ -293,7 +314,8 @@ impl Chain {
                     needed[layer] = last.max(done[layer]);
                 }
                 for layer in (2..n).rev() {
-                    let oldest = window(layer, done[layer + 1]).start.min(done[layer]);
+                    let adds = (layer..n).filter(|&l| self.second[l] == Some(Second::Older(layer))).map(|l| done[l + 1]).min();
+                    let oldest = window(layer, done[layer + 1]).start.min(done[layer]).min(adds.unwrap_or(usize::MAX));
                     rings[layer] = rings[layer].max(needed[layer] - oldest);
                 }
                 done = needed;

@@ -3,13 +3,13 @@
 use mnc_runtime::program::Split;
 use mnc_runtime::team::Team;
 
-use super::net::{Chain, Random};
+use super::net::{Chain, Random, Second};
 
 /// Chains of up to six layers in strips of 1 to 5 rows, by 1 to 4 threads, with gaps between pixels and rings as small as can be.
 #[test]
 fn streaming_changes_no_bit() {
     let mut team = Team::new(4);
-    let (mut streamed, mut wrapped) = (0, 0);
+    let (mut streamed, mut wrapped, mut added) = (0, 0, 0);
     for seed in 0..if cfg!(miri) { 3 } else { 250 } {
         let random = &mut Random(seed);
         let chain = Chain::random(random, 6);
@@ -27,6 +27,7 @@ fn streaming_changes_no_bit() {
                         format!("seed {seed}, strips of {strip}, {threads} threads, {split:?}, gap {gap}, {more} more rows");
                     assert_eq!(got, want, "{what}: {:?} {:#?}", chain.shapes, chain.ops);
                     streamed += 1;
+                    added += usize::from(chain.second.iter().any(|s| matches!(s, Some(Second::Older(_)))));
                     wrapped += usize::from((2..chain.ops.len()).any(|i| tables.steps[i].x.rows < chain.shapes[i][0]));
                 }
             }
@@ -34,6 +35,7 @@ fn streaming_changes_no_bit() {
     }
     let least = if cfg!(miri) { 0 } else { 8_000 };
     assert!(streamed > least && wrapped > streamed / 2, "{streamed} programs, {wrapped} with rings smaller than the tensor");
+    assert!(cfg!(miri) || added > streamed / 20, "{added} of {streamed} programs add what stands in a ring");
 }
 
 /// Layers one by one, shared by rows or by channels.

@@ -16,8 +16,8 @@ mod demand;
 mod stream;
 
 use self::demand::{Demand, demand};
-use self::stream::Overwritten;
-use super::{ALIGN, Buffer, BufferId, Place, Plan, Port, Proof, Stage, Step, WeightId};
+use self::stream::{Added, Overwritten};
+use super::{ALIGN, Buffer, BufferId, Kernel, Place, Plan, Port, Proof, Residual, Stage, Step, WeightId};
 use crate::ir::Shape;
 
 /// Checks every invariant of a plan; see the module.
@@ -206,7 +206,7 @@ impl Run<'_> {
     /// Runs the steps of a stage, the first of which is number `count` of all.
     fn stage(&mut self, now: usize, stage: &Stage, count: usize, wrong: &mut Vec<String>) {
         let demands: Vec<Demand> = stage.steps.iter().map(demand).collect();
-        let mut overwritten = Vec::new();
+        let (mut overwritten, mut added) = (Vec::new(), Vec::new());
         let mut sound = true;
         let mut say = |i: usize, step: &Step, result: Result<(), String>| {
             if let Err(why) = result {
@@ -216,7 +216,7 @@ impl Run<'_> {
         };
         // All that is read from without stands there before the first strip, and is written by nobody while the stage runs.
         for (i, (step, demand)) in stage.steps.iter().zip(&demands).enumerate() {
-            say(i, step, self.reads(now, stage, i, demand, &mut overwritten));
+            say(i, step, self.reads(now, stage, i, demand, (&mut overwritten, &mut added)));
         }
         for (i, step) in stage.steps.iter().enumerate() {
             say(i, step, self.write(now, count + i, step, i + 1 == stage.steps.len()));
@@ -230,7 +230,7 @@ impl Run<'_> {
                 say(i, step, Err("another step of its stage writes to its ring".to_owned()));
             }
         }
-        if sound && let Err(why) = stream::check(stage, self.plan.threads, &overwritten) {
+        if sound && let Err(why) = stream::check(stage, self.plan.threads, &overwritten, &added) {
             wrong.push(format!("stage {}: {why}", stage.name));
         }
     }
@@ -241,7 +241,7 @@ impl Run<'_> {
         stage: &Stage,
         i: usize,
         demand: &Demand,
-        overwritten: &mut Vec<Overwritten>,
+        (overwritten, added): (&mut Vec<Overwritten>, &mut Vec<Added>),
     ) -> Result<(), String> {
         let step = &stage.steps[i];
         for (id, len) in &demand.weights {
@@ -257,9 +257,19 @@ impl Run<'_> {
             return Err("it does not read what the step before it writes".to_owned());
         }
         for (at, &(place, shape)) in demand.reads.iter().enumerate() {
-            // The first operand of a step stands first in its demand; rings are read nowhere else.
-            if at == 0 && before.is_some() && matches!(place, Place::Ring { .. }) {
-                continue;
+            // The first operand of a step stands first in its demand; the only other one that may stand in a ring is what it adds.
+            if matches!(place, Place::Ring { .. }) {
+                let adds = matches!(&step.kernel, Kernel::Conv { residual, .. } | Kernel::Pointwise { residual, .. }
+                    if *residual == Residual::From(place));
+                let writer = stage.steps[..i].iter().position(|w| w.output == place && w.output_shape == shape);
+                match writer {
+                    Some(_) if at == 0 && before.is_some() => continue,
+                    Some(from) if at > 0 && adds => {
+                        added.push(Added { step: i, from });
+                        continue;
+                    }
+                    Some(_) | None => {}
+                }
             }
             self.read(now, place, shape)?;
             for (j, writer) in stage.steps.iter().enumerate().filter(|(_, w)| self.shares_bytes(place, w.output)) {
@@ -360,7 +370,7 @@ impl Run<'_> {
                 let port = port_at(&self.plan.outputs, at).ok_or_else(|| format!("no output begins at element {at}"))?;
                 self.outputs[port].map(|h| h.shape)
             }
-            Place::Ring { .. } => return Err("it reads a ring that the step before it does not write".to_owned()),
+            Place::Ring { .. } => return Err("it reads a ring that no step before it in its stage writes".to_owned()),
             Place::Arena(id) => match self.plan.memory.buffers.get(id.0) {
                 None => return Err(format!("there is no buffer {}", id.0)),
                 Some(b) => {

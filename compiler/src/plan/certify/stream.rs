@@ -100,8 +100,17 @@ pub(super) struct Overwritten {
     pub(super) exact: bool,
 }
 
+/// A step that adds, row by row, what an older step of its stage wrote to a ring.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Added {
+    /// Which step.
+    pub(super) step: usize,
+    /// Whose ring it reads.
+    pub(super) from: usize,
+}
+
 /// Checks strips, split and rings of `stage`, whose parameters agree with its shapes.
-pub(super) fn check(stage: &Stage, threads: usize, overwritten: &[Overwritten]) -> Result<(), String> {
+pub(super) fn check(stage: &Stage, threads: usize, overwritten: &[Overwritten], added: &[Added]) -> Result<(), String> {
     let Some(last) = stage.steps.last() else { return Err("it has no steps".to_owned()) };
     let height = last.output_shape.h;
     let legal = match stage.split {
@@ -126,13 +135,19 @@ pub(super) fn check(stage: &Stage, threads: usize, overwritten: &[Overwritten]) 
         return Err("a thread reads what another one overwrites".to_owned());
     }
     for first in 0..if bands { height } else { 1 } {
-        band(stage, &windows, first..height, overwritten)?;
+        band(stage, &windows, first..height, overwritten, added)?;
     }
     Ok(())
 }
 
 /// One thread computes the rows `rows` of the last step.
-fn band(stage: &Stage, windows: &[Window], rows: std::ops::Range<usize>, overwritten: &[Overwritten]) -> Result<(), String> {
+fn band(
+    stage: &Stage,
+    windows: &[Window],
+    rows: std::ops::Range<usize>,
+    overwritten: &[Overwritten],
+    added: &[Added],
+) -> Result<(), String> {
     let n = windows.len();
     let mut rings: Vec<Vec<Option<usize>>> = stage.steps.iter().map(|s| vec![None; ring_rows(s)]).collect();
     let mut written = vec![false; rows.end];
@@ -153,6 +168,12 @@ fn band(stage: &Stage, windows: &[Window], rows: std::ops::Range<usize>, overwri
                     && let Some(lost) = read.clone().find(|&r| ring[r % ring.len()] != Some(r))
                 {
                     return Err(format!("row {lost} is not in the ring when row {row} of {} is computed", stage.steps[i].name));
+                }
+                for a in added.iter().filter(|a| a.step == i) {
+                    let ring = &rings[a.from];
+                    if ring[row % ring.len()] != Some(row) {
+                        return Err(format!("row {row} is not in the ring when {} adds it", stage.steps[i].name));
+                    }
                 }
                 for o in overwritten.iter().filter(|o| o.step == i) {
                     let mut read = if o.exact { row..row + 1 } else { read.clone() };
