@@ -260,6 +260,13 @@ const WRONG: &[(usize, usize, &str, Spoil)] = &[
     (1, 2, "a residual outside of its memory", |t| t.steps[3].op = added(Added::From(whole(Place::Arena(4 * FLOATS))))),
     (1, 2, "a residual from a ring that no step before it wrote", |t| t.steps[3].op = added(Added::From(ring(2 * FLOATS, 3)))),
     (1, 0, "a residual from a ring that no step before it wrote", |t| t.steps[1].op = added(Added::From(ring(2 * FLOATS, 4)))),
+    // As wide, but nine rows for five.
+    (1, 2, "a residual from a ring that no step before it wrote", |t| {
+        (depthwise(t).stride_h, depthwise(t).out_h) = (2, 5);
+        t.steps[3].op = added(Added::From(ring(2 * FLOATS, 4)));
+        t.steps[3].y = View::whole(Place::Arena(FLOATS), 5, 8, 5);
+        pointwise(t, 3).h = 5;
+    }),
     (1, 2, "a residual of another shape", |t| t.steps[3].op = added(Added::From(View::whole(Place::Arena(0), 9, 7, 5)))),
     (3, 0, "a pool's input of another shape", |t| pool(t).c = 4),
     (3, 0, "a pool's output of another shape", |t| pool(t).out_h = 3),
