@@ -419,7 +419,8 @@ pub struct Memory {
 pub struct Buffer {
     /// The graph node whose output it first held.
     pub name: String,
-    /// Size, rounded up to [`ALIGN`]; all threads' rings together.
+    /// Size, rounded up to [`ALIGN`]; all threads' rings together. With what stays empty behind the tensor, or each ring, where
+    /// several threads shall not take one another's memory when they ask ahead.
     pub bytes: usize,
     /// From the start of the arena.
     pub offset: usize,
@@ -614,8 +615,8 @@ fn build_as(graph: &Graph, meta: Meta, options: &Options, decisions: Option<&Dec
     let (inputs, outputs) = ports(graph);
     let input_bytes: Vec<usize> = inputs.iter().map(|p| p.tensor.bytes()).collect();
     let layerwise = match options.stream {
-        Stream::Never => None,
-        Stream::Auto | Stream::Always => Some(memory::bound(&stages::layered(&layers))),
+        Stream::Never if options.threads <= 1 => None,
+        Stream::Never | Stream::Auto | Stream::Always => Some(memory::bound(&stages::layered(&layers))),
     };
     if decisions.map_or(gaps(options), |d| d.gaps) {
         pitch::apply(&mut layers);

@@ -28,9 +28,10 @@ use super::{ALIGN, Decisions, Estimate, Options, Prefer, Split, Stream};
 
 /// Most layers of a stage: beyond this the bands of threads would compute too many rows twice.
 const LONGEST: usize = 12;
-/// Bytes between the rings of two threads, for speed: V2 and V3 large take 0.5 to 2.5 % less on two threads. A core may ask ahead, within
-/// a page, for what stands behind its own ring, and so take it from the core that writes it.
-const GAP: usize = 4096;
+/// Pixels whose room stays empty behind a tensor or a thread's ring, for speed on several threads. A core that goes from pixel to pixel
+/// asks ahead for up to so many beyond its part, and takes them from the core that writes there: a thread whose part of a depthwise
+/// layer's output stood right behind the other thread's part of its input took 1.8 times as long for it.
+const GAP_PIXELS: usize = 64;
 /// A strip has fewer rows.
 const TALLEST: usize = 32;
 
@@ -53,7 +54,7 @@ pub(super) struct Unit {
     pub(super) operands: Vec<Option<usize>>,
     /// Positions in `reads` of what the result may be written over, if nobody else reads it later.
     pub(super) overwritable: Vec<usize>,
-    /// Size of the result.
+    /// Size of the result, and of what stays empty behind it.
     pub(super) bytes: usize,
     /// Rows of the last layer computed at a time.
     pub(super) strip: usize,
@@ -280,12 +281,11 @@ impl<'l> Net<'l> {
         let layers: Vec<&Layer> = part.iter().map(|&(l, _)| &self.layers[l]).collect();
         let rows: Vec<Rows> = layers.iter().map(|l| l.rows).collect::<Option<_>>()?;
         let added = self.added(part)?;
-        let gap = if self.threads > 1 && self.options.prefer == Prefer::Speed { GAP } else { 0 };
         let (mut rings, mut mine) = (Vec::new(), 0);
         for (layer, held) in layers.iter().zip(rows::rings(&rows, &added, strip, split == Split::Rows)) {
             let apart = held.checked_mul(layer.shape.w)?.checked_mul(layer.pitch)?.checked_mul(4)?;
             let size = apart.checked_next_multiple_of(ALIGN)?;
-            let apart = size.checked_add(gap)?;
+            let apart = size.checked_add(self.gap(layer))?;
             let bytes = apart.checked_mul(self.threads).filter(|&b| b < isize::MAX as usize / (4 * LONGEST))?;
             rings.push(Ring { rows: held, apart, bytes });
             mine += size;
@@ -331,6 +331,13 @@ impl<'l> Net<'l> {
             accumulates && read_once && behind && !kept
         };
         layer.overwritable.iter().copied().filter(free).collect()
+    }
+
+    /// Bytes that stay empty behind the result of a layer, or behind a thread's ring of it: a multiple of [`ALIGN`].
+    fn gap(&self, layer: &Layer) -> usize {
+        let wanted = self.threads > 1 && self.options.prefer == Prefer::Speed;
+        // Of a tensor of fewer pixels as many.
+        if wanted { layer.pitch.saturating_mul(4 * GAP_PIXELS).min(layer.bytes) } else { 0 }
     }
 
     /// Adds the bytes alive while `c` runs if the layers run in the graph's order.
@@ -447,7 +454,8 @@ impl<'l> Net<'l> {
                 });
             }
         }
-        let (bytes, output) = c.layers.last().map_or((0, None), |&l| (self.layers[l].bytes, self.layers[l].output));
+        let result = c.layers.last().map(|&l| &self.layers[l]);
+        let (bytes, output) = result.map_or((0, None), |l| (l.bytes + self.gap(l), l.output));
         let Candidate { layers, streamed, rings, strip, split, cycles, layered, .. } = c;
         let estimate = cost::estimate(cycles, layered);
         Unit { layers, streamed, rings, reads, inputs, output, operands, overwritable, bytes, strip, split, estimate }

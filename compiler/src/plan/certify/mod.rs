@@ -186,9 +186,11 @@ fn check_lives(plan: &Plan, run: &Run<'_>, wrong: &mut Vec<String>) {
         wrong.push(format!("{with_input} bytes are alive with the input, not {}", memory.peak_with_input_bytes));
     }
     // Without rings and gaps the plan is a layer-by-layer one, and its bound cannot be another.
-    let shapes = plan.steps().map(|s| (s.output, s.output_shape.c));
-    let plain = shapes.into_iter().all(|(place, c)| match place {
-        Place::Arena(id) => memory.buffers.get(id.0).is_some_and(|b| b.pitch <= c),
+    let plain = plan.steps().all(|s| match s.output {
+        Place::Arena(id) => {
+            let packed = s.output_shape.checked_elements().and_then(|n| n.checked_mul(4)?.checked_next_multiple_of(ALIGN));
+            memory.buffers.get(id.0).is_some_and(|b| b.pitch <= s.output_shape.c && Some(b.bytes) == packed)
+        }
         Place::Input(_) | Place::Output(_) => true,
         Place::Ring { .. } => false,
     });
