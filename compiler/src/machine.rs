@@ -112,6 +112,12 @@ impl Bound {
         limit.0
     }
 
+    /// Of a job that `cores` such cores share evenly, each with caches and a way to memory of its own.
+    #[must_use]
+    pub fn shared(self, cores: usize) -> Self {
+        Self { ms: self.ms.map(|ms| ms / cores.max(1) as f64) }
+    }
+
     /// The longest of the least times, in milliseconds.
     #[must_use]
     pub fn longest(&self) -> f64 {

@@ -325,6 +325,8 @@ fn json_keys_are_the_contract() {
 
     let (stdout, _) = expect(&mnc(&["bench", &spec, "--json", "--runs", "5", "--profile"]), 0);
     profile_makes_sense(&objects(&stdout)[0]);
+    let (stdout, _) = expect(&mnc(&["bench", &spec, "--json", "--runs", "3", "--profile", "--threads", "2"]), 0);
+    profile_makes_sense(&objects(&stdout)[0]);
 
     let (stdout, _) = expect(&mnc(&["verify", &spec, "--json", "--seeds", "1"]), 0);
     let lines = objects(&stdout);
@@ -366,7 +368,12 @@ fn profile_makes_sense(bench: &Value) {
         has_keys(level, &["name", "bytes", "read_gb_s", "write_gb_s"]);
         assert!(number(level, "read_gb_s") > 0.1 && number(level, "write_gb_s") > 0.1, "{machine}");
     }
-    let stages = array(&bench["stages"]);
+    let mut stages = array(&bench["stages"]);
+    for stage in &mut stages {
+        let speed_up = stage.as_object_mut().and_then(|s| s.remove("speed_up"));
+        assert_eq!(speed_up.is_some(), bench["threads"] != 1, "{stage}");
+        assert!(speed_up.is_none_or(|s| s.as_f64().is_some_and(|s| s > 0.0)), "{stage}");
+    }
     let sum = |key: &str| stages.iter().map(|s| number(s, key)).sum::<f64>();
     for stage in &stages {
         has_keys(
@@ -414,8 +421,12 @@ fn tables_for_people() {
     let (stdout, _) = expect(&mnc(&["show", &spec, "--after", "fold_bn"]), 0);
     assert!(!stdout.contains("+ bn"), "{stdout}");
     let (stdout, _) = expect(&mnc(&["bench", &spec, "--runs", "3", "--profile", "--engine", "native"]), 0);
-    for word in ["median", "stage", "limit", "this core:", "time at the bounds:"] {
+    for word in ["median", "stage", "limit", "M MACs", "on one thread", "this core:", "time at the bounds:"] {
         assert!(stdout.contains(word), "{word}:\n{stdout}");
+    }
+    let (shared, _) = expect(&mnc(&["bench", &spec, "--runs", "3", "--profile", "--threads", "2"]), 0);
+    for word in ["speed-up", "on 2 threads", "time at the bounds of 2 such cores:"] {
+        assert!(shared.contains(word), "{word}:\n{shared}");
     }
     assert!(stdout.lines().filter(|l| l.starts_with(['│', '┌'])).all(|l| l.chars().count() <= 120), "{stdout}");
     let (stdout, _) = expect(&mnc(&["verify", &spec]), 0);

@@ -64,6 +64,15 @@ impl NativeNet {
     pub fn run_stage(&mut self, stage: usize, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
         self.program.checked().run_stage(stage, self.isa, &self.weights, &mut self.arena, input, output)
     }
+
+    /// [`Self::run_stage`] on as many threads as the plan is made for.
+    ///
+    /// # Errors
+    /// A slice has the wrong length; nothing was computed then.
+    pub fn run_stage_shared(&mut self, stage: usize, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
+        let program = self.program.checked();
+        program.run_stage_on(&mut self.team, stage, self.isa, &self.weights, &mut self.arena, input, output)
+    }
 }
 
 impl Clone for NativeNet {

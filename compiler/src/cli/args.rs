@@ -167,7 +167,8 @@ pub(super) struct Bench {
     /// Measured runs, after a warm-up.
     #[arg(long, default_value = "50", value_name = "N")]
     pub runs: NonZeroUsize,
-    /// Also the time of every stage and what bounds it (always by the runtime's kernels, on one thread).
+    /// Also the time of every stage and what bounds it (always by the runtime's kernels); on several threads, how much faster they are
+    /// than one.
     #[arg(long)]
     pub profile: bool,
     /// Print one JSON object a line.

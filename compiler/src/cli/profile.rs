@@ -13,15 +13,16 @@ use crate::Compiled;
 use crate::back::native::NativeNet;
 use crate::diag::Diagnostic;
 use crate::machine::{Bound, Level, Machine, Move, Resource};
-use crate::plan::Stage;
 use crate::plan::traffic::{Traffic, traffic};
+use crate::plan::{Split, Stage};
 
 /// Columns of a stage's name at most.
 const NAME: usize = 38;
 
-/// The stages of a net on one thread.
+/// The stages of a net on as many threads as its plan is made for.
 pub(super) struct Profile {
     machine: Machine,
+    threads: usize,
     stages: Vec<Row>,
 }
 
@@ -32,6 +33,8 @@ struct Row {
     macs: u64,
     /// Milliseconds, sorted.
     ms: Vec<f64>,
+    /// The same on one thread; empty where there is but one.
+    alone: Vec<f64>,
     traffic: Traffic,
     bound: Bound,
 }
@@ -50,39 +53,59 @@ impl Row {
         2.0 * self.macs as f64 / (self.median() * 1e6)
     }
 
+    /// How many times faster all threads are than one, at the medians.
+    fn speed_up(&self) -> Option<f64> {
+        (!self.alone.is_empty()).then(|| quantile(&self.alone, 0.5) / self.median())
+    }
+
     fn bytes(&self, write: bool) -> usize {
         self.traffic.outside.iter().filter(|m| m.write == write).map(|m| m.bytes).sum()
     }
 }
 
 impl Profile {
-    /// Runs every stage `runs` times, in the order of an inference, by the runtime's kernels on this thread.
+    /// Runs every stage `runs` times, in the order of an inference, by the runtime's kernels: on all threads, and where they are several
+    /// in turns on this one alone.
     pub(super) fn measure(net: &Compiled, x: &[f32], y: &mut [f32], runs: usize) -> Result<Self, Failure> {
         let isa = Isa::detect();
         let machine = Machine::measure(isa);
         let mut native = NativeNet::new(net.plan.clone(), isa);
-        let stages = &net.plan.stages;
-        let mut times = vec![Vec::with_capacity(runs); stages.len()];
+        let (stages, threads) = (&net.plan.stages, net.plan.threads);
+        let mut times = vec![[Vec::new(), Vec::new()]; stages.len()];
+        // Where there are two kinds of runs, each goes once without the clock: the other has left the arena in other cores' caches.
+        let passes: &[bool] = if threads > 1 { &[false, true] } else { &[true] };
         for run in 0..=runs {
-            for (stage, times) in times.iter_mut().enumerate() {
-                let start = Instant::now();
-                native.run_stage(stage, x, y).map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
-                // The first run only warms up.
-                if run > 0 {
-                    times.push(start.elapsed().as_secs_f64() * 1e3);
+            for alone in [false, true].into_iter().take(threads.min(2)) {
+                for &counts in passes {
+                    for (stage, times) in times.iter_mut().enumerate() {
+                        let start = Instant::now();
+                        let ran = if alone { native.run_stage(stage, x, y) } else { native.run_stage_shared(stage, x, y) };
+                        ran.map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
+                        // The first run only warms up.
+                        if counts && run > 0 {
+                            times[usize::from(alone)].push(start.elapsed().as_secs_f64() * 1e3);
+                        }
+                    }
                 }
             }
         }
-        let row = |((stage, mut ms), traffic): ((&Stage, Vec<f64>), Traffic)| {
-            ms.sort_by(f64::total_cmp);
+        let row = |((stage, mut times), traffic): ((&Stage, [Vec<f64>; 2]), Traffic)| {
+            times.iter_mut().for_each(|ms| ms.sort_by(f64::total_cmp));
+            let [ms, alone] = times;
             let steps: Vec<String> = stage.steps.iter().map(|s| s.name.clone()).collect();
             let macs = stage.steps.iter().map(|s| s.macs).sum();
             let moves: Vec<Move> = traffic.outside.iter().chain(&traffic.inside).copied().collect();
-            let bound = machine.bound(2.0 * macs as f64, &moves);
-            Row { name: stage.name.clone(), steps, macs, ms, traffic, bound }
+            let cores = if stage.split == Split::Alone { 1 } else { threads };
+            let bound = machine.bound(2.0 * macs as f64, &moves).shared(cores);
+            Row { name: stage.name.clone(), steps, macs, ms, alone, traffic, bound }
         };
         let stages = stages.iter().zip(times).zip(traffic(&net.plan)).map(row).collect();
-        Ok(Self { machine, stages })
+        Ok(Self { machine, threads, stages })
+    }
+
+    /// The peak of all cores that the threads may have, in GFLOP/s.
+    fn peak(&self) -> f64 {
+        self.machine.peak * self.threads as f64
     }
 
     /// Milliseconds of all stages: the medians, and the bounds.
@@ -93,7 +116,9 @@ impl Profile {
     /// The table for people.
     pub(super) fn print(&self, console: &mut Console) -> Result<(), Failure> {
         let (sum, bounds) = self.sums();
-        let header = ["stage", "min ms", "median", "share", "M MACs", "GFLOP/s", "peak", "MB", "limit", "of bound"];
+        // In place of the multiply-adds, which the rate tells as well.
+        let fourth = if self.threads > 1 { "speed-up" } else { "M MACs" };
+        let header = ["stage", "min ms", "median", "share", fourth, "GFLOP/s", "peak", "MB", "limit", "of bound"];
         let mut rows = table(&header, &[1, 2, 3, 4, 5, 6, 7, 9]);
         for row in &self.stages {
             let products = |text: String| if row.macs == 0 { String::new() } else { text };
@@ -102,34 +127,40 @@ impl Profile {
                 format!("{:.3}", row.min()),
                 format!("{:.3}", row.median()),
                 format!("{:.1} %", 100.0 * row.median() / sum),
-                products(format!("{:.2}", row.macs as f64 / 1e6)),
+                row.speed_up().map_or_else(|| products(format!("{:.2}", row.macs as f64 / 1e6)), |times| format!("{times:.2}")),
                 products(format!("{:.1}", row.gflops())),
-                products(format!("{:.0} %", 100.0 * row.gflops() / self.machine.peak)),
+                products(format!("{:.0} %", 100.0 * row.gflops() / self.peak())),
                 format!("{:.2}", row.traffic.bytes() as f64 / 1e6),
                 row.bound.limit().name().to_owned(),
                 format!("{:.0} %", 100.0 * row.bound.longest() / row.median()),
             ]);
         }
         let isa = self.machine.isa.name();
-        console.line(format_args!("stages by the runtime's kernels ({isa}) on one thread, {sum:.3} ms together\n{rows}"))?;
+        let threads = if self.threads > 1 { format!("{} threads", self.threads) } else { "one thread".to_owned() };
+        console.line(format_args!("stages by the runtime's kernels ({isa}) on {threads}, {sum:.3} ms together\n{rows}"))?;
         let levels: Vec<String> = self.machine.levels.iter().map(level_text).collect();
         console.line(format_args!("this core: {:.1} GFLOP/s; reads/writes in GB/s: {}", self.machine.peak, levels.join(", ")))?;
-        console.line(format_args!("time at the bounds: {bounds:.3} ms = {:.0} % of measured", 100.0 * bounds / sum))
+        let cores = if self.threads > 1 { format!(" of {} such cores", self.threads) } else { String::new() };
+        console.line(format_args!("time at the bounds{cores}: {bounds:.3} ms = {:.0} % of measured", 100.0 * bounds / sum))
     }
 
-    /// Adds `stages`, `machine`, `bound_ms` and `bound_fraction` to `object`.
+    /// Adds `stages`, `machine` (one core), `bound_ms` and `bound_fraction` to `object`; stages have a `speed_up` on several threads.
     pub(super) fn add_to(&self, object: &mut Value) {
         let (sum, bounds) = self.sums();
         let stage = |row: &Row| {
             let least: serde_json::Map<String, Value> =
                 Resource::ALL.into_iter().zip(row.bound.ms).map(|(r, ms)| (r.key().to_owned(), json!(ms))).collect();
-            json!({
+            let mut stage = json!({
                 "name": row.name, "steps": row.steps, "macs": row.macs, "min_ms": row.min(), "median_ms": row.median(),
-                "share": row.median() / sum, "gflops": row.gflops(), "peak_fraction": row.gflops() / self.machine.peak,
+                "share": row.median() / sum, "gflops": row.gflops(), "peak_fraction": row.gflops() / self.peak(),
                 "read_bytes": row.bytes(false), "written_bytes": row.bytes(true), "inside_bytes": row.traffic.inside_bytes(),
                 "least_ms": least, "limit": row.bound.limit().key(), "bound_ms": row.bound.longest(),
                 "bound_fraction": row.bound.longest() / row.median(),
-            })
+            });
+            if let Some(times) = row.speed_up() {
+                stage["speed_up"] = json!(times);
+            }
+            stage
         };
         object["stages"] = json!(self.stages.iter().map(stage).collect::<Vec<_>>());
         let level = |l: &Level| {

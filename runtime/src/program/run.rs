@@ -460,7 +460,15 @@ fn piece_end(step: &Step, row: usize) -> usize {
     }
 }
 
-impl Checked<'_> {
+impl<'a> Checked<'a> {
+    /// Stage `stage` and its steps.
+    fn stage(self, stage: usize) -> Option<(&'a Stage, &'a [Step])> {
+        let Program { stages, steps, .. } = *self.get();
+        let (before, [stage, ..]) = stages.split_at_checked(stage)? else { return None };
+        let first = before.iter().map(|s| s.steps).sum::<usize>();
+        Some((stage, &steps[first..][..stage.steps]))
+    }
+
     /// One inference on this thread alone. Slices: the whole weight blob, at least the arena's floats of any content (best at the
     /// alignment of a cache line), the whole NHWC tensors.
     ///
@@ -473,10 +481,11 @@ impl Checked<'_> {
         Ok(())
     }
 
-    /// Stage `stage` alone, on this thread, for measuring; the stages before it have left their results in `arena`.
+    /// Stage `stage` alone, on this thread, for measuring; the stages before it have left their results in `arena`. Where there is no
+    /// such stage, nothing is computed.
     ///
     /// # Errors
-    /// A slice has the wrong length, or there is no such stage; nothing was computed then.
+    /// A slice has the wrong length; nothing was computed then.
     pub fn run_stage(
         self,
         stage: usize,
@@ -487,11 +496,36 @@ impl Checked<'_> {
         output: &mut [f32],
     ) -> Result<(), RunError> {
         let inference = Inference::new(self, isa, weights, arena, input, output)?;
-        let Program { stages, steps, .. } = *self.get();
-        if let Some((before, [stage, ..])) = stages.split_at_checked(stage) {
-            let first = before.iter().map(|s| s.steps).sum::<usize>();
+        if let Some((stage, steps)) = self.stage(stage) {
             // SAFETY: one thread; the slices stay borrowed.
-            unsafe { inference.stage(stage, &steps[first..][..stage.steps], 0, 1) };
+            unsafe { inference.stage(stage, steps, 0, 1) };
+        }
+        Ok(())
+    }
+
+    /// [`Self::run_stage`] by as many threads of `team` as the program has rings for.
+    ///
+    /// # Errors
+    /// As for [`Self::run_stage`].
+    #[expect(clippy::too_many_arguments, reason = "one slice an operand")]
+    pub fn run_stage_on(
+        self,
+        team: &mut Team,
+        stage: usize,
+        isa: Isa,
+        weights: &[f32],
+        arena: &mut [f32],
+        input: &[f32],
+        output: &mut [f32],
+    ) -> Result<(), RunError> {
+        let threads = self.get().threads.min(team.threads());
+        if threads <= 1 {
+            return self.run_stage(stage, isa, weights, arena, input, output);
+        }
+        let inference = Inference::new(self, isa, weights, arena, input, output)?;
+        if let Some((stage, steps)) = self.stage(stage) {
+            // SAFETY: the team runs every thread below `threads` once and returns when all are done; the slices stay borrowed.
+            team.run(threads, &|thread, _| unsafe { inference.stage(stage, steps, thread, threads) });
         }
         Ok(())
     }
