@@ -4,15 +4,17 @@ use std::path::Path;
 
 use mnc_compiler::back::native::NativeNet;
 use mnc_compiler::front;
-use mnc_compiler::ir::Graph;
+use mnc_compiler::ir::op::{Activation, Op};
 use mnc_compiler::ir::random::Random;
-use mnc_compiler::plan::{self, Options, Prefer, Stream};
+use mnc_compiler::ir::{Graph, Shape};
+use mnc_compiler::plan::{self, Kernel, Options, Place, Prefer, Residual, Stream};
 use mnc_compiler::{compile, pass};
 use mnc_runtime::isa::Isa;
 use mnc_runtime::net::{Net, RunError};
+use mnc_runtime::params::Method;
 use mnc_runtime::team::{Team, run_batch};
 
-use crate::r#gen;
+use crate::r#gen::{self, Around, BARE, Builder, Window};
 use crate::plan::meta;
 
 /// What a plan may be made for, besides threads.
@@ -101,6 +103,36 @@ fn mobilenets_give_the_same_bits_by_any_plan() {
         let [streamed, shared] = same_bits(name, &graph, &input, &mut team);
         assert!(streamed > 10 && shared > 10, "{name}: {streamed} stages streamed, {shared} shared");
     }
+}
+
+/// Convolutions by Winograd's filtering, whose bands hold whole tiles, that add rows from a ring of their own stage: blocks of three 3x3
+/// ones, with odd numbers of rows.
+#[test]
+fn filtered_convolutions_add_rows_of_rings() {
+    const SAME: Window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], around: Around::Same };
+    let mut b = Builder::new(5);
+    let input = b.graph.add_input("input", Shape::hwc(29, 21, 12));
+    let mut block = |x| {
+        let x = b.conv(x, SAME, 24, BARE)?;
+        let y = b.conv(x, SAME, 24, BARE)?;
+        let y = b.conv(y, SAME, 24, BARE)?;
+        b.add(Op::Add(Activation::Relu6), &[x, y])
+    };
+    let output = block(input).and_then(&mut block).and_then(&mut block).expect("the net fits");
+    b.graph.outputs.push(output);
+    let x = r#gen::uniform(&mut b.random, 29 * 21 * 12, -2.0, 2.0);
+    pass::run(&mut b.graph, &Default::default(), None, None).unwrap();
+    let found = |options: Options| {
+        let plan = plan::build(&b.graph, meta("net"), &options).unwrap();
+        let adds = |s: &&plan::Step| match &s.kernel {
+            Kernel::Conv { params, residual: Residual::From(Place::Ring { .. }), .. } => params.method != Method::Direct,
+            _ => false,
+        };
+        plan.steps().filter(adds).count()
+    };
+    let most = STYLES.iter().flat_map(|style| (1..=THREADS).map(|threads| found(Options { threads, ..*style }))).max();
+    assert_eq!(most, Some(3));
+    same_bits("blocks of convolutions", &b.graph, &x, &mut Team::new(4));
 }
 
 /// Pictures of a batch by as many nets as there are, each answer that of its picture alone.
