@@ -32,6 +32,8 @@ const LONGEST: usize = 12;
 /// asks ahead for up to so many beyond its part, and takes them from the core that writes there: a thread whose part of a depthwise
 /// layer's output stood right behind the other thread's part of its input took 1.8 times as long for it.
 const GAP_PIXELS: usize = 64;
+/// The most bytes of such a gap, so that no sum of them overflows.
+const MOST_GAP: usize = 1 << 20;
 /// A strip has fewer rows.
 const TALLEST: usize = 32;
 
@@ -337,7 +339,7 @@ impl<'l> Net<'l> {
     fn gap(&self, layer: &Layer) -> usize {
         let wanted = self.threads > 1 && self.options.prefer == Prefer::Speed;
         // Of a tensor of fewer pixels as many.
-        if wanted { layer.pitch.saturating_mul(4 * GAP_PIXELS).min(layer.bytes) } else { 0 }
+        if wanted { layer.pitch.saturating_mul(4 * GAP_PIXELS).min(layer.bytes).min(MOST_GAP) } else { 0 }
     }
 
     /// Adds the bytes alive while `c` runs if the layers run in the graph's order.
