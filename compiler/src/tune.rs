@@ -86,7 +86,7 @@ impl Runner {
         let mut ms = 0.0;
         for (stage, &counts) in counted.iter().enumerate() {
             let start = Instant::now();
-            self.net.run_stage(stage, &self.x, &mut self.y).map_err(TuneError::Run)?;
+            self.net.run_stage(stage, 1, &self.x, &mut self.y).map_err(TuneError::Run)?;
             if counts {
                 ms += start.elapsed().as_secs_f64() * 1e3;
             }

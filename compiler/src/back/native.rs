@@ -57,21 +57,14 @@ impl NativeNet {
         &self.plan
     }
 
-    /// Stage `stage` of an inference alone, on one thread, for measuring; the stages before it have left their results.
+    /// Stage `stage` of an inference alone, for measuring, on `threads` threads, at most as many as the plan is made for; the stages
+    /// before it have left their results.
     ///
     /// # Errors
     /// A slice has the wrong length; nothing was computed then.
-    pub fn run_stage(&mut self, stage: usize, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        self.program.checked().run_stage(stage, self.isa, &self.weights, &mut self.arena, input, output)
-    }
-
-    /// [`Self::run_stage`] on as many threads as the plan is made for.
-    ///
-    /// # Errors
-    /// A slice has the wrong length; nothing was computed then.
-    pub fn run_stage_shared(&mut self, stage: usize, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
-        let program = self.program.checked();
-        program.run_stage_on(&mut self.team, stage, self.isa, &self.weights, &mut self.arena, input, output)
+    pub fn run_stage(&mut self, stage: usize, threads: usize, input: &[f32], output: &mut [f32]) -> Result<(), RunError> {
+        let Self { program, team, isa, weights, arena, .. } = self;
+        program.checked().run_stage(stage, team, threads, *isa, weights, arena, input, output)
     }
 }
 

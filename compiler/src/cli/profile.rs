@@ -73,17 +73,16 @@ impl Profile {
         let (stages, threads) = (&net.plan.stages, net.plan.threads);
         let mut times = vec![[Vec::new(), Vec::new()]; stages.len()];
         // Where there are two kinds of runs, each goes once without the clock: the other has left the arena in other cores' caches.
-        let passes: &[bool] = if threads > 1 { &[false, true] } else { &[true] };
+        let (kinds, passes): (&[usize], &[bool]) = if threads > 1 { (&[threads, 1], &[false, true]) } else { (&[1], &[true]) };
         for run in 0..=runs {
-            for alone in [false, true].into_iter().take(threads.min(2)) {
+            for (kind, &threads) in kinds.iter().enumerate() {
                 for &counts in passes {
                     for (stage, times) in times.iter_mut().enumerate() {
                         let start = Instant::now();
-                        let ran = if alone { native.run_stage(stage, x, y) } else { native.run_stage_shared(stage, x, y) };
-                        ran.map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
+                        native.run_stage(stage, threads, x, y).map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
                         // The first run only warms up.
                         if counts && run > 0 {
-                            times[usize::from(alone)].push(start.elapsed().as_secs_f64() * 1e3);
+                            times[kind].push(start.elapsed().as_secs_f64() * 1e3);
                         }
                     }
                 }

@@ -460,15 +460,7 @@ fn piece_end(step: &Step, row: usize) -> usize {
     }
 }
 
-impl<'a> Checked<'a> {
-    /// Stage `stage` and its steps.
-    fn stage(self, stage: usize) -> Option<(&'a Stage, &'a [Step])> {
-        let Program { stages, steps, .. } = *self.get();
-        let (before, [stage, ..]) = stages.split_at_checked(stage)? else { return None };
-        let first = before.iter().map(|s| s.steps).sum::<usize>();
-        Some((stage, &steps[first..][..stage.steps]))
-    }
-
+impl Checked<'_> {
     /// One inference on this thread alone. Slices: the whole weight blob, at least the arena's floats of any content (best at the
     /// alignment of a cache line), the whole NHWC tensors.
     ///
@@ -481,49 +473,29 @@ impl<'a> Checked<'a> {
         Ok(())
     }
 
-    /// Stage `stage` alone, on this thread, for measuring; the stages before it have left their results in `arena`. Where there is no
-    /// such stage, nothing is computed.
+    /// Stage `stage` alone, for measuring, by `threads` of `team`, at most as many as the program has rings for; the stages before it
+    /// have left their results in `arena`. Where there is no such stage, nothing is computed.
     ///
     /// # Errors
     /// A slice has the wrong length; nothing was computed then.
+    #[expect(clippy::too_many_arguments, reason = "one slice an operand")]
     pub fn run_stage(
         self,
         stage: usize,
-        isa: Isa,
-        weights: &[f32],
-        arena: &mut [f32],
-        input: &[f32],
-        output: &mut [f32],
-    ) -> Result<(), RunError> {
-        let inference = Inference::new(self, isa, weights, arena, input, output)?;
-        if let Some((stage, steps)) = self.stage(stage) {
-            // SAFETY: one thread; the slices stay borrowed.
-            unsafe { inference.stage(stage, steps, 0, 1) };
-        }
-        Ok(())
-    }
-
-    /// [`Self::run_stage`] by as many threads of `team` as the program has rings for.
-    ///
-    /// # Errors
-    /// As for [`Self::run_stage`].
-    #[expect(clippy::too_many_arguments, reason = "one slice an operand")]
-    pub fn run_stage_on(
-        self,
         team: &mut Team,
-        stage: usize,
+        threads: usize,
         isa: Isa,
         weights: &[f32],
         arena: &mut [f32],
         input: &[f32],
         output: &mut [f32],
     ) -> Result<(), RunError> {
-        let threads = self.get().threads.min(team.threads());
-        if threads <= 1 {
-            return self.run_stage(stage, isa, weights, arena, input, output);
-        }
         let inference = Inference::new(self, isa, weights, arena, input, output)?;
-        if let Some((stage, steps)) = self.stage(stage) {
+        let Program { stages, steps, threads: most, .. } = *self.get();
+        let threads = threads.min(most).clamp(1, team.threads());
+        if let Some((before, [stage, ..])) = stages.split_at_checked(stage) {
+            let first = before.iter().map(|s| s.steps).sum::<usize>();
+            let steps = &steps[first..][..stage.steps];
             // SAFETY: the team runs every thread below `threads` once and returns when all are done; the slices stay borrowed.
             team.run(threads, &|thread, _| unsafe { inference.stage(stage, steps, thread, threads) });
         }
