@@ -16,7 +16,7 @@ use crate::Compiled;
 use crate::validate::inputs::picture;
 
 /// Runs before measuring start: until this time has passed, and two at least.
-const WARM_UP: Duration = Duration::from_millis(200);
+pub(super) const WARM_UP: Duration = Duration::from_millis(200);
 
 pub(super) fn run(args: &Bench, console: &mut Console) -> Result<(), Failure> {
     let mut net = console.load(&args.spec)?;

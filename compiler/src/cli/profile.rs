@@ -6,7 +6,7 @@ use mnc_runtime::isa::Isa;
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::bench::quantile;
+use super::bench::{WARM_UP, quantile};
 use super::console::Console;
 use super::table::table;
 use crate::Compiled;
@@ -65,27 +65,27 @@ impl Row {
 
 impl Profile {
     /// Runs every stage `runs` times, in the order of an inference, by the runtime's kernels: on all threads, and where they are several
-    /// in turns on this one alone.
+    /// then on this one alone.
     pub(super) fn measure(net: &Compiled, x: &[f32], y: &mut [f32], runs: usize) -> Result<Self, Failure> {
         let isa = Isa::detect();
         let machine = Machine::measure(isa);
         let mut native = NativeNet::new(net.plan.clone(), isa);
         let (stages, threads) = (&net.plan.stages, net.plan.threads);
         let mut times = vec![[Vec::new(), Vec::new()]; stages.len()];
-        // Where there are two kinds of runs, each goes once without the clock: the other has left the arena in other cores' caches.
-        let (kinds, passes): (&[usize], &[bool]) = if threads > 1 { (&[threads, 1], &[false, true]) } else { (&[1], &[true]) };
-        for run in 0..=runs {
-            for (kind, &threads) in kinds.iter().enumerate() {
-                for &counts in passes {
-                    for (stage, times) in times.iter_mut().enumerate() {
-                        let start = Instant::now();
-                        native.run_stage(stage, threads, x, y).map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
-                        // The first run only warms up.
-                        if counts && run > 0 {
-                            times[kind].push(start.elapsed().as_secs_f64() * 1e3);
-                        }
+        let kinds: &[usize] = if threads > 1 { &[threads, 1] } else { &[1] };
+        // Not in turns: threads that slept between runs may be woken on the core of the one that waits for them, again and again.
+        for (kind, &threads) in kinds.iter().enumerate() {
+            let (start, mut counted) = (Instant::now(), 0);
+            while counted < runs {
+                let warm = start.elapsed() >= WARM_UP;
+                for (stage, times) in times.iter_mut().enumerate() {
+                    let start = Instant::now();
+                    native.run_stage(stage, threads, x, y).map_err(|e| Failure::job(Diagnostic::error(e.to_string())))?;
+                    if warm {
+                        times[kind].push(start.elapsed().as_secs_f64() * 1e3);
                     }
                 }
+                counted += usize::from(warm);
             }
         }
         let row = |((stage, mut times), traffic): ((&Stage, [Vec<f64>; 2]), Traffic)| {
